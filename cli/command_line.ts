@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+import { Command, CommanderError } from 'commander';
+import { existsSync, readFileSync } from 'node:fs';
+
+/** What `iommulator run` was asked to do. */
+export interface RunArguments {
+  /** The program and its arguments; at least one element. */
+  readonly command: readonly string[];
+  /** Print every call on our descriptors. */
+  readonly strace: boolean;
+  /** Where the trace and the summary go; standard error where undefined. */
+  readonly output: string | undefined;
+  /** End with a table of calls, times and what was left open. */
+  readonly summary: boolean;
+  /** Do not follow changes of the program's memory. */
+  readonly fast: boolean;
+  /** Let io_uring_setup through, whose operations cannot be intercepted. */
+  readonly allowIoUring: boolean;
+}
+
+/** A command line understood, or answered already (help, version, a mistake). */
+export type CommandLine =
+  | { readonly kind: 'run'; readonly arguments: RunArguments }
+  | { readonly kind: 'answered'; readonly exitStatus: number };
+
+/** Where answers go; the default is the process's own streams. */
+export interface Answers {
+  out(text: string): void;
+  error(text: string): void;
+}
+
+/** Exit status of every failure that is ours and not the program's, as `env`, `timeout` and `docker run` use it. */
+export const OUR_FAILURE = 125;
+
+const streams: Answers = {
+  out: (text) => void process.stdout.write(text),
+  error: (text) => void process.stderr.write(text),
+};
+
+const overview = `
+Examples:
+  iommulator run -- ./prog                   serve /dev/iommu to a program
+  iommulator run --strace -- ./prog          and print every call with its structure
+  iommulator run --summary -- python3 p.py   end with counts, times and what was left open
+  iommulator help run                        options and exit status of run`;
+
+const aboutRun = `
+Options end at the first argument that is not one, so "iommulator run ./prog --strace"
+gives --strace to ./prog.
+
+Examples:
+  iommulator run -- ./prog --flag            run ./prog; its own options follow it
+  iommulator run --strace -- ./prog          calls on standard error, as strace prints them
+  iommulator run --strace -o trace.txt -- ./prog
+                                             calls in a file
+  iommulator run --summary -- make check     every process that make starts is served
+
+Exit status:
+  that of PROGRAM; 128 + N when signal N killed it
+  125  iommulator itself failed (wrong options included): a sentence says why
+  126  PROGRAM was found but cannot be executed
+  127  PROGRAM was not found`;
+
+/** The version in package.json, which is one folder above the sources and two above what is built from them. */
+function version(): string {
+  const places = ['../package.json', '../../package.json'];
+  const found = places.map((path) => new URL(path, import.meta.url)).find((url) => existsSync(url));
+  if (!found)
+    throw new Error('package.json is missing beside the program: install iommulator again');
+  return (JSON.parse(readFileSync(found, 'utf8')) as { version: string }).version;
+}
+
+interface RunOptions {
+  readonly strace?: true;
+  readonly output?: string;
+  readonly summary?: true;
+  readonly fast?: true;
+  readonly allowIoUring?: true;
+}
+
+function runCommand(found: (run: RunArguments) => void): Command {
+  const command: Command = new Command('run')
+    .summary('run a program that uses /dev/iommu')
+    .description(
+      'Runs PROGRAM, unmodified, and serves /dev/iommu to it and to every process it starts.\n' +
+        'No hardware, root or kernel module is needed.',
+    )
+    .usage('[options] [--] PROGRAM [ARG...]')
+    .argument('<program>', 'the program, looked up in PATH unless its name has a slash')
+    .argument('[args...]', 'its arguments')
+    .option(
+      '--strace',
+      'print every call on our descriptors, decoded, with the reason of each error',
+    )
+    .option('-o, --output <file>', 'write the trace and the summary to FILE, not to standard error')
+    .option('--summary', 'end with a table of calls, errors and times, and what was left open')
+    .option(
+      '--fast',
+      "do not follow the program's munmap, mremap and the like (see docs/limits.md)",
+    )
+    .option('--allow-io-uring', 'let the program use io_uring, whose operations are not served')
+    .passThroughOptions()
+    .addHelpText('after', aboutRun);
+  return command.action((program: string, args: string[], options: RunOptions) => {
+    const { strace = false, output, summary = false, fast = false, allowIoUring = false } = options;
+    if (output !== undefined && !strace && !summary) {
+      command.error('error: -o needs something to write: add --strace, --summary or both');
+    }
+    found({ command: [program, ...args], strace, output, summary, fast, allowIoUring });
+  });
+}
+
+function ignoreCommanderError(error: unknown): CommanderError {
+  if (error instanceof CommanderError) return error;
+  throw error;
+}
+
+/** Reads a command line (without the interpreter and the script). Never exits the process. */
+export function parseCommandLine(argv: readonly string[], answers: Answers = streams): CommandLine {
+  let run: RunArguments | undefined;
+  const program = new Command('iommulator')
+    .description('The Linux IOMMU subsystem in user space.')
+    .usage('COMMAND [options]')
+    .enablePositionalOptions()
+    .configureHelp({ subcommandTerm: (command) => command.name() })
+    .option('-V, --version', 'print the version')
+    .on('option:version', () => {
+      answers.out(`${version()}\n`);
+      throw new CommanderError(0, 'commander.version', 'version');
+    })
+    .addHelpText('after', overview)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => answers.out(text),
+      writeErr: (text) => answers.error(text),
+      outputError: (text, write) => write(text.replace(/^error: /, 'iommulator: ')),
+    });
+  program.addCommand(
+    runCommand((found) => {
+      run = found;
+    }).copyInheritedSettings(program),
+  );
+  try {
+    program.parse([...argv], { from: 'user' });
+  } catch (error) {
+    const { exitCode, code } = ignoreCommanderError(error);
+    const mistaken = exitCode !== 0;
+    if (mistaken && code !== 'commander.help') {
+      const topic = argv[0] === 'run' ? 'help run' : '--help';
+      answers.error(`Try "iommulator ${topic}".\n`);
+    }
+    return { kind: 'answered', exitStatus: mistaken ? OUR_FAILURE : 0 };
+  }
+  if (!run) return { kind: 'answered', exitStatus: OUR_FAILURE };
+  return { kind: 'run', arguments: run };
+}

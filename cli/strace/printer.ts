@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { IoctlResult } from '../../src/kernel/file.ts';
+import type { LineSink } from '../line_sink.ts';
+import type { Style } from '../style.ts';
+import { type IoctlCall, ioctlText, resultText } from './ioctl.ts';
+
+/** Prints what happens on our descriptors, a line for each event, as strace does for all descriptors. */
+export class Printer {
+  readonly #sink: LineSink;
+  readonly #style: Style;
+  #onlyPid: number | undefined;
+  #several = false;
+
+  constructor(sink: LineSink, style: Style) {
+    this.#sink = sink;
+    this.#style = style;
+  }
+
+  /** A process asked for one of our files: `value` is the descriptor it got, or a negative errno. */
+  opened(pid: number, path: string, result: Pick<IoctlResult, 'value' | 'why'>): void {
+    this.#print(pid, `open(${JSON.stringify(path)}) = ${resultText(result, this.#style)}`);
+  }
+
+  called(pid: number, call: IoctlCall): void {
+    this.#print(pid, ioctlText(call, this.#style));
+  }
+
+  /** Another call on our descriptors, or a remark, already in words. */
+  other(pid: number, text: string): void {
+    this.#print(pid, text);
+  }
+
+  /** The last descriptor of a file is gone; `held` names what the program had not given back. */
+  closed(name: string, held: string): void {
+    const rest = held === '' ? '' : `, which still held ${held}`;
+    this.#sink.line(this.#style.dim(`--- last close of ${name}${rest} ---`));
+  }
+
+  /** The end of the run: the exit status as a shell would show it. */
+  exited(exitStatus: number): void {
+    this.#sink.line(this.#style.dim(`+++ exited with ${exitStatus} +++`));
+  }
+
+  /** Lines name the process from the moment that a second one appears. */
+  #print(pid: number, text: string): void {
+    this.#onlyPid ??= pid;
+    if (pid !== this.#onlyPid) this.#several = true;
+    this.#sink.line(this.#several ? `[pid ${pid}] ${text}` : text);
+  }
+}

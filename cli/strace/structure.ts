@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { CType, Field, StructType } from '../../src/abi/struct.ts';
+import { type Direction, memberInUse } from './unions.ts';
+import { isZero, valueText } from './value.ts';
+
+/**
+ * A structure as strace would show it: the fields that the program passed, then, after `=>`, those that the kernel
+ * wrote. Fields named `out_…` carry nothing in, so they are shown only on the way out.
+ */
+export interface StructureText {
+  /** `{size=12, flags=0}` */
+  readonly passed: string;
+  /** `{out_ioas_id=1}`, or empty where nothing was written. */
+  readonly written: string;
+}
+
+/** One structure before and after its call. */
+export interface StructureBytes {
+  readonly type: StructType<unknown>;
+  readonly before: Uint8Array;
+  readonly after: Uint8Array;
+  /** Whether the call succeeded: then output fields are shown even where their bytes did not change. */
+  readonly succeeded: boolean;
+}
+
+interface Context {
+  readonly root: StructType<unknown>;
+  readonly before: DataView;
+  readonly after: DataView;
+  readonly succeeded: boolean;
+}
+
+const isAggregate = (type: CType<unknown>): type is StructType<unknown> => 'fields' in type;
+const isOutput = (name: string): boolean => name.startsWith('out_');
+const viewOf = (bytes: Uint8Array): DataView =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+/** The fields to show of an aggregate: all of a structure, the member in use of a union. */
+function fieldsOf(
+  type: StructType<unknown>,
+  context: Context,
+  direction: Direction,
+): readonly Field[] {
+  if (!type.isUnion) return type.fields;
+  const member = memberInUse(context.root, type, context.before, direction);
+  return member ? [member] : [];
+}
+
+/** Calls `visit` with each field that holds a plain value, and wraps those of inner structures in `name={…}`. */
+function fieldTexts(
+  type: StructType<unknown>,
+  base: number,
+  context: Context,
+  direction: Direction,
+  visit: (field: Field, offset: number) => string | undefined,
+): string[] {
+  const texts: string[] = [];
+  for (const field of fieldsOf(type, context, direction)) {
+    const offset = base + field.offset;
+    if (isAggregate(field.type)) {
+      const inner = fieldTexts(field.type, offset, context, direction, visit);
+      // A union has no braces of its own: its member in use stands in its place, as in C.
+      if (field.type.isUnion) texts.push(...inner);
+      else if (inner.length > 0) texts.push(`${field.name}={${inner.join(', ')}}`);
+    } else {
+      const text = visit(field, offset);
+      if (text !== undefined) texts.push(`${field.name}=${text}`);
+    }
+  }
+  return texts;
+}
+
+function passedText(field: Field, offset: number, end: number, view: DataView): string | undefined {
+  const { name, type } = field;
+  if (offset + type.size > end) return undefined;
+  const value = type.read(view, offset);
+  if (type.show.as === 'reserved' && isZero(value)) return undefined;
+  if (isOutput(name)) return undefined;
+  return valueText(type, value);
+}
+
+function writtenText(
+  field: Field,
+  offset: number,
+  end: number,
+  context: Context,
+): string | undefined {
+  const { name, type } = field;
+  if (offset + type.size > end) return undefined;
+  let changed = false;
+  for (let at = offset; at < offset + type.size; at++) {
+    if (context.before.getUint8(at) !== context.after.getUint8(at)) changed = true;
+  }
+  if (!changed && !(context.succeeded && isOutput(name))) return undefined;
+  return valueText(type, type.read(context.after, offset));
+}
+
+/**
+ * Bytes of the structure that the program says it passed: the `size` or `argsz` in its first word, at most what was
+ * recorded. The engine completes short structures with zeros, which the program did not write.
+ */
+function passedBytes(type: StructType<unknown>, before: DataView): number {
+  const first = type.fields[0];
+  const recorded = Math.min(before.byteLength, type.size);
+  if (before.byteLength < 4 || (first?.name !== 'size' && first?.name !== 'argsz')) return recorded;
+  return Math.min(recorded, Math.max(4, before.getUint32(0, true)));
+}
+
+/** What lies beyond the structure that the tables know, where it is not zero: the usual reason for E2BIG. */
+function tailText(type: StructType<unknown>, before: Uint8Array): string[] {
+  const tail = before.subarray(type.size);
+  const first = tail.findIndex((byte) => byte !== 0);
+  if (first < 0) return [];
+  const byte = tail[first] ?? 0;
+  return [`/* byte ${type.size + first} is 0x${byte.toString(16)}, beyond ${type.cName} */`];
+}
+
+/** Decodes a structure with its fields before and after a call. */
+export function structureText({ type, before, after, succeeded }: StructureBytes): StructureText {
+  const context: Context = { root: type, before: viewOf(before), after: viewOf(after), succeeded };
+  const end = passedBytes(type, context.before);
+  const passed = fieldTexts(type, 0, context, 'passed', (field, offset) =>
+    passedText(field, offset, end, context.before),
+  );
+  const comparable = Math.min(end, after.byteLength);
+  const written = fieldTexts(type, 0, context, 'written', (field, offset) =>
+    writtenText(field, offset, comparable, context),
+  );
+  return {
+    passed: `{${[...passed, ...tailText(type, before)].join(', ')}}`,
+    written: written.length === 0 ? '' : `{${written.join(', ')}}`,
+  };
+}

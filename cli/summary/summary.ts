@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+import { ioctlName } from '../ioctl_names.ts';
+import { Durations } from './durations.ts';
+import { isEnding, processOf } from './process_end.ts';
+import { type Row, tableLines } from './table.ts';
+
+interface Count {
+  readonly durations: Durations;
+  errors: number;
+}
+
+/** An open file: identity is all that matters here. */
+interface File {
+  readonly name: string;
+}
+
+/** What the summary asks of the world about processes. */
+export interface Processes {
+  of(tid: number): number;
+  isEnding(pid: number): boolean;
+}
+
+/** Counts calls by name, and keeps what programs left for the kernel to clean up. */
+export class Summary {
+  readonly #processes: Processes;
+  readonly #counts = new Map<number, Count>();
+  /** By file: the thread that used it last. */
+  readonly #users = new Map<File, number>();
+  readonly #left: string[] = [];
+
+  constructor(processes: Processes = { of: processOf, isEnding }) {
+    this.#processes = processes;
+  }
+
+  opened(pid: number, file: File): void {
+    this.#users.set(file, pid);
+  }
+
+  /** `value`: what the call returned; `micros`: how long the engine worked on it, in microseconds. */
+  called(pid: number, file: File, cmd: number, value: number, micros: number): void {
+    this.#users.set(file, pid);
+    let count = this.#counts.get(cmd);
+    if (!count) this.#counts.set(cmd, (count = { durations: new Durations(), errors: 0 }));
+    count.durations.add(micros);
+    if (value < 0) count.errors++;
+  }
+
+  /** The last descriptor of a file is gone; `held` names the objects that nobody had destroyed before. */
+  closed(file: File, held: string): void {
+    const tid = this.#users.get(file);
+    this.#users.delete(file);
+    const pid = tid === undefined ? undefined : this.#processes.of(tid);
+    const byExit = pid !== undefined && this.#processes.isEnding(pid);
+    if (byExit) {
+      const objects = held === '' ? '' : `, with ${held}`;
+      this.#left.push(`${file.name} of process ${pid}, not closed${objects}`);
+    } else if (held !== '') this.#left.push(`${file.name}, closed with ${held}`);
+  }
+
+  lines(): string[] {
+    const rows: Row[] = [...this.#counts].map(([cmd, count]) => ({ name: ioctlName(cmd), ...count }));
+    const left = this.#left.map((line) => `  ${line}`);
+    return [
+      ...tableLines(rows),
+      ...(left.length === 0 ? ['left open: nothing'] : ['left open:', ...left]),
+    ];
+  }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+import { closeSync } from 'node:fs';
+import { ErrnoError } from '../src/base/errno.ts';
+import type { DeviceFile, FileTable, OpenFile } from '../src/kernel/file.ts';
+import type { ClientTask, TaskHost } from './client_task.ts';
+import type { HostFile, Prepared } from './open_files.ts';
+import { O_CLOEXEC, O_RDWR, S_IFMT, S_IFREG } from './uapi.ts';
+
+const EBADF = 9;
+const ESRCH = 3;
+const EPERM = 1;
+
+/** What `identify` found: one of our files, some other open file, or nothing. */
+export type Identified = HostFile | 'other' | 'closed' | 'task gone' | 'not permitted';
+
+/** The descriptors of one client task, asked of Linux at each call: neither dup nor close nor SCM_RIGHTS can deceive it. */
+export class ClientFiles implements FileTable {
+  private readonly host: TaskHost;
+  private readonly task: ClientTask;
+  private readonly reserved = new Map<number, { prepared: Prepared; anywhere: boolean }>();
+
+  constructor(host: TaskHost, task: ClientTask) {
+    this.host = host;
+    this.task = task;
+  }
+
+  /** Which of our files `fd` is: takes a descriptor of it for a moment and compares the inode. 2 us. */
+  identify(fd: number): Identified {
+    const borrowed = this.borrow(fd);
+    if (borrowed < 0) {
+      if (borrowed === -EBADF) return 'closed';
+      return borrowed === -ESRCH ? 'task gone' : 'not permitted';
+    }
+    const file = this.ours(borrowed);
+    this.host.libc.close(borrowed);
+    return file ?? 'other';
+  }
+
+  /** A descriptor in our own process of what `fd` is in the client; `-errno` where there is none. The caller closes it. */
+  borrow(fd: number): number {
+    const { libc, arch } = this.host;
+    const got = libc.call3(arch.calls.pidfd_getfd, this.task.pidfd, fd, 0);
+    return got < 0 ? -libc.errno() : got;
+  }
+
+  get(fd: number): OpenFile | undefined {
+    const borrowed = this.borrow(fd);
+    if (borrowed === -EPERM) return { kind: 'other' };
+    if (borrowed < 0) return undefined;
+    try {
+      const ours = this.ours(borrowed);
+      if (ours !== undefined) return { kind: 'device', file: ours.file };
+      const { arena, arch, scratch, fileMemories } = this.host;
+      const mode = arena.view.getUint32(scratch + arch.stat.mode, true);
+      if ((mode & S_IFMT) !== S_IFREG || fileMemories.kindOf(borrowed) === 'other') {
+        return { kind: 'other' };
+      }
+      const device = arena.u64[scratch >>> 3] as bigint;
+      const inode = arena.u64[(scratch >>> 3) + 1] as bigint;
+      return { kind: 'memory', memory: fileMemories.ofDescriptor(borrowed, device, inode) };
+    } finally {
+      closeSync(borrowed);
+    }
+  }
+
+  reserve(): number {
+    const prepared = this.host.openFiles.prepare('iommulator', O_RDWR);
+    if (typeof prepared === 'number') {
+      throw new ErrnoError(
+        'EMFILE',
+        `the supervisor could not make a descriptor (errno ${-prepared}); its own limit is RLIMIT_NOFILE`,
+      );
+    }
+    const inRange = this.freeNumber();
+    const fd = inRange ?? this.lowestFree();
+    this.reserved.set(fd, { prepared, anywhere: inRange === undefined });
+    return fd;
+  }
+
+  install(fd: number, file: DeviceFile, options: { readonly cloexec: boolean }): void {
+    const reservation = this.reserved.get(fd);
+    if (reservation === undefined) throw new Error(`descriptor ${fd} was not reserved`);
+    this.reserved.delete(fd);
+    reservation.prepared.commit(file, undefined);
+    const result = this.host.notification.addFd(
+      reservation.prepared.fd,
+      fd,
+      options.cloexec ? O_CLOEXEC : 0,
+    );
+    if (result < 0) {
+      // The client was killed in this call: closing our descriptor is the last close, and releases the file.
+      this.host.warn(this.task.pid, `descriptor ${fd} was not delivered (errno ${-result})`);
+    }
+    reservation.prepared.handOver();
+  }
+
+  cancel(fd: number): void {
+    this.reserved.get(fd)?.prepared.handOver();
+    this.reserved.delete(fd);
+  }
+
+  /**
+   * A number of our range that is free in the client, at least `atLeast`; undefined where none is. From the top
+   * downwards, so that a program's own descriptors, which grow from the bottom, do not meet ours.
+   */
+  freeNumber(atLeast = 0): number | undefined {
+    const { low, high } = this.host.range;
+    const owner = this.task.process;
+    const start = Math.min(owner.nextFd ?? high - 1, high - 1);
+    const floor = Math.max(low, atLeast);
+    for (const [from, to] of [
+      [start, floor],
+      [high - 1, start + 1],
+    ] as const) {
+      for (let fd = from; fd >= to; fd -= 1) {
+        if (this.isFree(fd)) {
+          owner.nextFd = fd - 1 >= low ? fd - 1 : high - 1;
+          return fd;
+        }
+      }
+    }
+    return undefined;
+  }
+
+  private lowestFree(): number {
+    for (let fd = 0; fd < 1 << 20; fd += 1) if (this.isFree(fd)) return fd;
+    throw new ErrnoError('EMFILE', 'the process has no free descriptor number');
+  }
+
+  private isFree(fd: number): boolean {
+    if (this.reserved.has(fd)) return false;
+    const borrowed = this.borrow(fd);
+    if (borrowed >= 0) this.host.libc.close(borrowed);
+    return borrowed === -EBADF;
+  }
+
+  /** The file of ours that a descriptor in our own process is; leaves its `struct stat` in the scratch area. */
+  private ours(borrowed: number): HostFile | undefined {
+    const { libc, arena, arch, scratch, openFiles } = this.host;
+    if (libc.call2(arch.calls.fstat, borrowed, arena.base + scratch) !== 0) return undefined;
+    return openFiles.find(arena.readWord(scratch), arena.readWord(scratch + 8));
+  }
+}

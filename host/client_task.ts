@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { User } from '../src/memory/accounting.ts';
+import type { Task } from '../src/kernel/task.ts';
+import type { Arch } from './arch.ts';
+import type { Arena } from './arena.ts';
+import { ClientFiles } from './client_files.ts';
+import type { ClientProcess } from './client_process.ts';
+import type { Clients } from './clients.ts';
+import type { FileMemories } from './file_memories.ts';
+import type { FdRange } from './filter.ts';
+import { readSmall } from './inherited.ts';
+import type { Libc } from './libc.ts';
+import type { Notification } from './notification.ts';
+import type { OpenFiles } from './open_files.ts';
+import type { ProcessMm } from './process_mm.ts';
+
+/** What a task needs of the supervisor. */
+export interface TaskHost {
+  readonly libc: Libc;
+  readonly arena: Arena;
+  readonly arch: Arch;
+  readonly notification: Notification;
+  readonly openFiles: OpenFiles;
+  readonly fileMemories: FileMemories;
+  readonly range: FdRange;
+  /** Scratch of at least 256 bytes: `struct stat`, rlimits, capability sets. */
+  readonly scratch: number;
+  readonly clients: Clients;
+  readonly warn: (pid: number, text: string) => void;
+}
+
+const CAPABILITY_VERSION_3 = 0x20080522;
+
+/** A thread of a client. Facts are asked of Linux each time, since the client can change all of them. */
+export class ClientTask implements Task {
+  /** The thread's id, as strace shows it; for a single-threaded program the process id. */
+  readonly tid: number;
+  /** Of this thread (or of its process, before Linux 6.9). */
+  readonly pidfd: number;
+  readonly process: ClientProcess;
+  readonly files: ClientFiles;
+  private readonly host: TaskHost;
+
+  constructor(host: TaskHost, tid: number, owner: ClientProcess, pidfd: number) {
+    this.host = host;
+    this.tid = tid;
+    this.pidfd = pidfd;
+    this.process = owner;
+    this.files = new ClientFiles(host, this);
+  }
+
+  get pid(): number {
+    return this.tid;
+  }
+
+  get mm(): ProcessMm {
+    const mm = this.host.clients.mmOf(this.process);
+    this.host.clients.enterCall(mm, this.tid);
+    return mm;
+  }
+
+  get user(): User {
+    return this.host.clients.user(this.ids().real);
+  }
+
+  /** Real and file-system user and group ids, and supplementary groups. */
+  ids(): { real: number; fsuid: number; fsgid: number; groups: readonly number[] } {
+    const status = readSmall(`/proc/${this.tid}/status`);
+    const list = (field: string): number[] =>
+      (new RegExp(`^${field}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? '')
+        .split(/\s+/)
+        .filter(Boolean)
+        .map(Number);
+    const [uids, gids] = [list('Uid'), list('Gid')];
+    return {
+      real: uids[0] ?? 0,
+      fsuid: uids[3] ?? 0,
+      fsgid: gids[3] ?? 0,
+      groups: list('Groups'),
+    };
+  }
+
+  capable(capability: number): boolean {
+    const { libc, arena, arch, scratch } = this.host;
+    // Header: version and pid; data: effective, permitted, inheritable, twice 32 bits.
+    const at = scratch >>> 2;
+    arena.u32[at] = CAPABILITY_VERSION_3;
+    arena.u32[at + 1] = this.tid;
+    const header = arena.base + scratch;
+    if (libc.call2(arch.calls.capget, header, header + 16) !== 0) return false;
+    const word = arena.u32[at + 4 + (capability >= 32 ? 3 : 0)] as number;
+    return ((word >>> (capability & 31)) & 1) === 1;
+  }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Facts about the mappings of a process: PROCMAP_QUERY where Linux has it (6.11), the text of /proc/PID/maps elsewhere. */
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import type { Arena } from './arena.ts';
+import type { Libc } from './libc.ts';
+
+/** One line of /proc/PID/maps. `device` as stat encodes it; `end` exclusive. */
+export interface MapsLine {
+  readonly start: bigint;
+  readonly end: bigint;
+  readonly readable: boolean;
+  readonly writable: boolean;
+  readonly shared: boolean;
+  readonly offset: bigint;
+  readonly device: bigint;
+  readonly inode: bigint;
+  readonly name: string;
+}
+
+const PROCMAP_QUERY = 0xc0686611;
+const QUERY_BYTES = 104;
+const ENOTTY = 25;
+const NAME_BYTES = 512;
+
+export class Mappings {
+  private readonly libc: Libc;
+  private readonly arena: Arena;
+  private readonly query: number;
+  private readonly name: number;
+  private hasQuery = true;
+
+  constructor(libc: Libc, arena: Arena) {
+    this.libc = libc;
+    this.arena = arena;
+    this.query = arena.take(QUERY_BYTES);
+    this.name = arena.take(NAME_BYTES);
+  }
+
+  /** The mapping that holds `address`, or undefined. */
+  at(pid: number, address: bigint): MapsLine | undefined {
+    if (this.hasQuery) {
+      const found = this.ask(pid, address);
+      if (found !== 'unsupported') return found;
+      this.hasQuery = false;
+    }
+    return this.all(pid).find((line) => line.start <= address && address < line.end);
+  }
+
+  /** Every mapping, in order; empty where the process is gone. */
+  all(pid: number): MapsLine[] {
+    try {
+      return parseMaps(readFileSync(`/proc/${pid}/maps`, 'latin1'));
+    } catch {
+      return [];
+    }
+  }
+
+  private ask(pid: number, address: bigint): MapsLine | undefined | 'unsupported' {
+    let fd: number;
+    try {
+      fd = openSync(`/proc/${pid}/maps`, 'r');
+    } catch {
+      return undefined;
+    }
+    const { arena, query } = this;
+    arena.u8.fill(0, query, query + QUERY_BYTES);
+    // struct procmap_query: size, query_flags, query_addr, then results; linux/fs.h.
+    arena.u64[query >>> 3] = BigInt(QUERY_BYTES);
+    arena.u64[(query >>> 3) + 2] = address;
+    arena.view.setUint32(query + 80, NAME_BYTES, true);
+    arena.writeWord(query + 88, arena.base + this.name);
+    const result = this.libc.ioctl(fd, PROCMAP_QUERY, arena.base + query);
+    const errno = result < 0 ? this.libc.errno() : 0;
+    closeSync(fd);
+    if (errno === ENOTTY) return 'unsupported';
+    if (errno !== 0) return undefined;
+    const word = (index: number): bigint => arena.u64[(query >>> 3) + index] as bigint;
+    const flags = Number(word(5));
+    const nameBytes = arena.view.getUint32(query + 80, true);
+    return {
+      start: word(3),
+      end: word(4),
+      readable: (flags & 1) !== 0,
+      writable: (flags & 2) !== 0,
+      shared: (flags & 8) !== 0,
+      offset: word(7),
+      inode: word(8),
+      device: makeDevice(
+        arena.view.getUint32(query + 72, true),
+        arena.view.getUint32(query + 76, true),
+      ),
+      name:
+        nameBytes > 1 ? arena.bytes.latin1Slice(this.name, this.name + nameBytes - 1) : '',
+    };
+  }
+}
+
+/** The number that stat shows for a device: 12 bits of major, 20 of minor, minor's low byte at the bottom. */
+export function makeDevice(major: number, minor: number): bigint {
+  const [a, b] = [BigInt(major), BigInt(minor)];
+  return (b & 0xffn) | ((a & 0xfffn) << 8n) | ((b >> 8n) << 20n) | ((a >> 12n) << 32n);
+}
+
+/** Parses the text of /proc/PID/maps. */
+export function parseMaps(text: string): MapsLine[] {
+  const lines: MapsLine[] = [];
+  for (const line of text.split('\n')) {
+    const match =
+      /^([0-9a-f]+)-([0-9a-f]+) (..)(.)(.) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)$/.exec(
+        line,
+      );
+    if (match === null) continue;
+    const [, start, end, access, , sharing, offset, major, minor, inode, name] = match;
+    lines.push({
+      start: BigInt(`0x${start ?? '0'}`),
+      end: BigInt(`0x${end ?? '0'}`),
+      readable: access?.[0] === 'r',
+      writable: access?.[1] === 'w',
+      shared: sharing === 's',
+      offset: BigInt(`0x${offset ?? '0'}`),
+      device: makeDevice(Number.parseInt(major ?? '0', 16), Number.parseInt(minor ?? '0', 16)),
+      inode: BigInt(inode ?? '0'),
+      name: name ?? '',
+    });
+  }
+  return lines;
+}

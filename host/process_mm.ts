@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+import { openSync } from 'node:fs';
+import type { LockedMemory } from '../src/memory/accounting.ts';
+import type { Mapping, Mm } from '../src/memory/mm.ts';
+import type { Arena } from './arena.ts';
+import { type FileMemories, closeQuietly } from './file_memories.ts';
+import type { Libc } from './libc.ts';
+import type { Mappings } from './mappings.ts';
+import type { MemoryTransfer } from './memory_transfer.ts';
+import type { PinObserver } from './pin_observer.ts';
+import { O_CLOEXEC, O_RDWR } from './uapi.ts';
+
+/** What an address space needs of the supervisor. */
+export interface MmHost {
+  readonly libc: Libc;
+  readonly arena: Arena;
+  readonly transfer: MemoryTransfer;
+  readonly mappings: Mappings;
+  readonly files: FileMemories;
+}
+
+/**
+ * The address space of one or more real processes. Our descriptor of /proc/PID/mem is its identity: it keeps meaning
+ * this address space after an exec, and reads 0 bytes once the last task that used it is gone.
+ */
+export class ProcessMm implements Mm {
+  readonly locked: LockedMemory = { lockedPages: 0, pinnedPages: 0 };
+  /** Set by the engine when it first pins something here. */
+  pinObserver: PinObserver | undefined;
+  readonly memFd: number | undefined;
+  /** Process ids seen to use it. */
+  readonly users = new Set<number>();
+  /** The thread that makes the call being answered: certainly alive, and certainly in this address space. */
+  current: number | undefined;
+  private readonly host: MmHost;
+  private readonly probe: number;
+  private dead = false;
+
+  constructor(host: MmHost, pid: number, probe: number) {
+    this.host = host;
+    this.probe = probe;
+    this.users.add(pid);
+    this.memFd = openMem(pid);
+  }
+
+  get alive(): boolean {
+    if (this.dead) return false;
+    if (this.memFd === undefined) return this.users.size > 0;
+    // One byte at address 0: an error while it lives, 0 once it is gone.
+    const { libc, arena } = this.host;
+    this.dead = libc.pread(this.memFd, arena.base + this.probe, 1, 0) === 0;
+    return !this.dead;
+  }
+
+  /** A thread through which the address space can be reached now, or undefined. */
+  get pid(): number | undefined {
+    if (this.current !== undefined) return this.current;
+    for (const user of this.users) return user;
+    return undefined;
+  }
+
+  copyIn(address: bigint, into: Uint8Array): boolean {
+    const tid = this.pid;
+    return tid !== undefined && this.host.transfer.read(tid, address, into);
+  }
+
+  copyOut(address: bigint, from: Uint8Array): boolean {
+    const tid = this.pid;
+    return tid !== undefined && this.host.transfer.write(tid, address, from);
+  }
+
+  mappingAt(address: bigint): Mapping | undefined {
+    const tid = this.pid;
+    const line = tid === undefined ? undefined : this.host.mappings.at(tid, address);
+    if (tid === undefined || line === undefined) return undefined;
+    return {
+      start: line.start,
+      last: line.end - 1n,
+      readable: line.readable,
+      writable: line.writable,
+      shared: line.shared
+        ? { file: this.host.files.ofMapping(tid, line), offset: line.offset }
+        : undefined,
+    };
+  }
+
+  readPinned(address: bigint, into: Uint8Array): boolean {
+    if (this.dead) return false;
+    return this.memFd === undefined
+      ? this.copyIn(address, into)
+      : this.host.transfer.readForced(this.memFd, address, into);
+  }
+
+  writePinned(address: bigint, from: Uint8Array): boolean {
+    if (this.dead) return false;
+    return this.memFd === undefined
+      ? this.copyOut(address, from)
+      : this.host.transfer.writeForced(this.memFd, address, from);
+  }
+
+  /** Tells the engine that nothing here can be reached any more, once, and closes what we hold. */
+  retire(): void {
+    this.dead = true;
+    this.users.clear();
+    this.current = undefined;
+    if (this.memFd !== undefined) closeQuietly(this.memFd);
+    const observer = this.pinObserver;
+    this.pinObserver = undefined;
+    observer?.gone();
+  }
+}
+
+/** Undefined where the process may not be traced by us (not dumpable): then only protected copies work. */
+function openMem(pid: number): number | undefined {
+  try {
+    return openSync(`/proc/${pid}/mem`, O_RDWR | O_CLOEXEC);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The part of VFIO's type 1 interface that `/dev/iommu` also answers (Linux drivers/iommu/iommufd/vfio_compat.c).
+ * Source: Linux 7.2 include/uapi/linux/vfio.h. A flexible array at the end of a structure is an array of length 0,
+ * which counts for the alignment and not for the size, as in C.
+ */
+import { ioctlNumber } from './ioctl.ts';
+import { array, flagsOf, hex, oneOf, pointer, reserved, struct, u8, u16, u32, u64 } from './struct.ts';
+
+export const VFIO_API_VERSION = 0;
+
+/** `';'`, shared with iommufd, whose numbers start at 0x80. */
+export const VFIO_TYPE = 0x3b;
+export const VFIO_BASE = 100;
+
+export const VFIO_TYPE1_IOMMU = 1;
+export const VFIO_SPAPR_TCE_IOMMU = 2;
+export const VFIO_TYPE1v2_IOMMU = 3;
+export const VFIO_DMA_CC_IOMMU = 4;
+export const VFIO_EEH = 5;
+export const __VFIO_RESERVED_TYPE1_NESTING_IOMMU = 6;
+export const VFIO_SPAPR_TCE_v2_IOMMU = 7;
+export const VFIO_NOIOMMU_IOMMU = 8;
+export const VFIO_UNMAP_ALL = 9;
+export const VFIO_UPDATE_VADDR = 10;
+
+/** What CHECK_EXTENSION and SET_IOMMU take as a plain argument; the kernel gives this set no name. */
+export const vfio_extension = {
+  VFIO_TYPE1_IOMMU,
+  VFIO_SPAPR_TCE_IOMMU,
+  VFIO_TYPE1v2_IOMMU,
+  VFIO_DMA_CC_IOMMU,
+  VFIO_EEH,
+  __VFIO_RESERVED_TYPE1_NESTING_IOMMU,
+  VFIO_SPAPR_TCE_v2_IOMMU,
+  VFIO_NOIOMMU_IOMMU,
+  VFIO_UNMAP_ALL,
+  VFIO_UPDATE_VADDR,
+} as const;
+
+export const VFIO_GET_API_VERSION = ioctlNumber(VFIO_TYPE, VFIO_BASE + 0);
+export const VFIO_CHECK_EXTENSION = ioctlNumber(VFIO_TYPE, VFIO_BASE + 1);
+export const VFIO_SET_IOMMU = ioctlNumber(VFIO_TYPE, VFIO_BASE + 2);
+
+export const VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE = 1;
+export const VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION = 2;
+export const VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL = 3;
+const info_cap_id = {
+  VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
+  VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION,
+  VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL,
+} as const;
+
+/** `next` is the offset of the next capability from the start of the information, 0 at the last. */
+export const vfio_info_cap_header = struct('vfio_info_cap_header', {
+  id: oneOf(u16, info_cap_id),
+  version: u16,
+  next: hex(u32),
+});
+
+export const VFIO_IOMMU_INFO_PGSIZES = 1 << 0;
+export const VFIO_IOMMU_INFO_CAPS = 1 << 1;
+
+/** `iova_pgsizes` has bit n set for pages of 2^n bytes. */
+export const vfio_iommu_type1_info = struct('vfio_iommu_type1_info', {
+  argsz: u32,
+  flags: flagsOf(u32, { VFIO_IOMMU_INFO_PGSIZES, VFIO_IOMMU_INFO_CAPS }),
+  iova_pgsizes: hex(u64),
+  cap_offset: hex(u32),
+  pad: reserved(u32),
+});
+export const VFIO_IOMMU_GET_INFO = ioctlNumber(VFIO_TYPE, VFIO_BASE + 12);
+
+/** Both ends belong to the range. */
+export const vfio_iova_range = struct('vfio_iova_range', {
+  start: hex(u64),
+  end: hex(u64),
+});
+
+/** Followed by `nr_iovas` of {@link vfio_iova_range}. */
+export const vfio_iommu_type1_info_cap_iova_range = struct('vfio_iommu_type1_info_cap_iova_range', {
+  header: vfio_info_cap_header,
+  nr_iovas: u32,
+  reserved: reserved(u32),
+  iova_ranges: array(vfio_iova_range, 0),
+});
+
+export const vfio_iommu_type1_info_cap_migration = struct('vfio_iommu_type1_info_cap_migration', {
+  header: vfio_info_cap_header,
+  flags: flagsOf(u32, {}),
+  pgsize_bitmap: hex(u64),
+  max_dirty_bitmap_size: u64,
+});
+
+export const vfio_iommu_type1_info_dma_avail = struct('vfio_iommu_type1_info_dma_avail', {
+  header: vfio_info_cap_header,
+  avail: u32,
+});
+
+export const VFIO_DMA_MAP_FLAG_READ = 1 << 0;
+export const VFIO_DMA_MAP_FLAG_WRITE = 1 << 1;
+export const VFIO_DMA_MAP_FLAG_VADDR = 1 << 2;
+
+export const vfio_iommu_type1_dma_map = struct('vfio_iommu_type1_dma_map', {
+  argsz: u32,
+  flags: flagsOf(u32, { VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_DMA_MAP_FLAG_VADDR }),
+  vaddr: pointer,
+  iova: hex(u64),
+  size: hex(u64),
+});
+export const VFIO_IOMMU_MAP_DMA = ioctlNumber(VFIO_TYPE, VFIO_BASE + 13);
+
+/** `data` points to `size` bytes: one bit for each `pgsize` bytes. */
+export const vfio_bitmap = struct('vfio_bitmap', {
+  pgsize: hex(u64),
+  size: hex(u64),
+  data: pointer,
+});
+
+export const VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP = 1 << 0;
+export const VFIO_DMA_UNMAP_FLAG_ALL = 1 << 1;
+export const VFIO_DMA_UNMAP_FLAG_VADDR = 1 << 2;
+
+/** With VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP (which iommufd refuses) a {@link vfio_bitmap} follows. */
+export const vfio_iommu_type1_dma_unmap = struct('vfio_iommu_type1_dma_unmap', {
+  argsz: u32,
+  flags: flagsOf(u32, {
+    VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP,
+    VFIO_DMA_UNMAP_FLAG_ALL,
+    VFIO_DMA_UNMAP_FLAG_VADDR,
+  }),
+  iova: hex(u64),
+  size: hex(u64),
+  data: array(u8, 0),
+});
+export const VFIO_IOMMU_UNMAP_DMA = ioctlNumber(VFIO_TYPE, VFIO_BASE + 14);
+
+export const VFIO_IOMMU_ENABLE = ioctlNumber(VFIO_TYPE, VFIO_BASE + 15);
+export const VFIO_IOMMU_DISABLE = ioctlNumber(VFIO_TYPE, VFIO_BASE + 16);
+
+export const VFIO_IOMMU_DIRTY_PAGES_FLAG_START = 1 << 0;
+export const VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP = 1 << 1;
+export const VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP = 1 << 2;
+
+/** With the GET_BITMAP flag a {@link vfio_iommu_type1_dirty_bitmap_get} follows. */
+export const vfio_iommu_type1_dirty_bitmap = struct('vfio_iommu_type1_dirty_bitmap', {
+  argsz: u32,
+  flags: flagsOf(u32, {
+    VFIO_IOMMU_DIRTY_PAGES_FLAG_START,
+    VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP,
+    VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP,
+  }),
+  data: array(u8, 0),
+});
+
+export const vfio_iommu_type1_dirty_bitmap_get = struct('vfio_iommu_type1_dirty_bitmap_get', {
+  iova: hex(u64),
+  size: hex(u64),
+  bitmap: vfio_bitmap,
+});
+export const VFIO_IOMMU_DIRTY_PAGES = ioctlNumber(VFIO_TYPE, VFIO_BASE + 17);

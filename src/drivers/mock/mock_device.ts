@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+import {
+  IOMMU_TEST_DEV_CACHE_DEFAULT,
+  MOCK_DEV_CACHE_NUM,
+  MOCK_FLAGS_DEVICE_NO_DIRTY,
+  MOCK_FLAGS_DEVICE_PASID,
+  MOCK_PASID_WIDTH,
+} from '../../abi/iommufd_test.ts';
+import { Device, type DeviceOptions } from '../../iommu/device.ts';
+import type { Domain } from '../../iommu/domain.ts';
+
+export interface MockDeviceOptions extends Omit<DeviceOptions, 'pasidBits'> {
+  /** Devices made with the same value share a group; absent: a group of its own, as all have on Linux. */
+  readonly group?: unknown;
+}
+
+/** A device of the test driver. It does no DMA of its own: tests ask what it would see. Counterpart of `struct mock_dev`. */
+export class MockDevice extends Device {
+  /** The n of its name. */
+  readonly id: number;
+  /** MOCK_FLAGS_DEVICE_*. */
+  readonly flags: number;
+  readonly groupKey: unknown;
+  /** A stand-in for the device's own caches, which tests invalidate. */
+  readonly cache = new Uint32Array(MOCK_DEV_CACHE_NUM).fill(IOMMU_TEST_DEV_CACHE_DEFAULT);
+  /** What its last attach without a PASID left it in. */
+  domain: Domain | undefined = undefined;
+  /** See `setMockPasid` in mock_domain.ts. */
+  pasidFakeError = false;
+
+  constructor(id: number, flags: number, options: MockDeviceOptions = {}) {
+    // Without the flag the device still says 0 bits: one PASID, which is "none".
+    const pasidBits = (flags & MOCK_FLAGS_DEVICE_PASID) !== 0 ? MOCK_PASID_WIDTH : 0;
+    super(`iommufd_mock${id}`, { ...options, pasidBits });
+    this.id = id;
+    this.flags = flags;
+    this.groupKey = options.group;
+  }
+
+  get hasDirtyTracking(): boolean {
+    return (this.flags & MOCK_FLAGS_DEVICE_NO_DIRTY) === 0;
+  }
+}

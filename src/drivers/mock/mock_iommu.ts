@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+import { IOMMU_HW_INFO_TYPE_DEFAULT, IOMMU_HWPT_DATA_NONE } from '../../abi/iommufd.ts';
+import {
+  IOMMU_HW_INFO_SELFTEST_REGVAL,
+  iommu_hwpt_selftest,
+  iommu_test_hw_info,
+  MOCK_FLAGS_DEVICE_NO_DIRTY,
+  MOCK_FLAGS_DEVICE_PASID,
+  MOCK_IOMMUPT_DEFAULT,
+  MOCK_IOMMUPT_HUGE,
+  MOCK_PASID_WIDTH,
+} from '../../abi/iommufd_test.ts';
+import { IOMMU_HW_INFO_TYPE_SELFTEST, IOMMU_HWPT_DATA_SELFTEST } from '../../abi/iommufd_test_types.ts';
+import { Errno } from '../../base/errno.ts';
+import { IdTable } from '../../base/id_table.ts';
+import type { IommuCore } from '../../iommu/core.ts';
+import { type Device, IommuDevice } from '../../iommu/device.ts';
+import { DomainFlags, type DomainRequest, type HwInfo, IommuCap, type IommuOps } from '../../iommu/ops.ts';
+import { copyStructFromUser, type UserData } from '../../iommu/user_data.ts';
+import type { TestHardware } from '../../iommufd/test_hardware.ts';
+import { Ram } from '../../memory/ram.ts';
+import { MockDevice, type MockDeviceOptions } from './mock_device.ts';
+import { MockBlockedDomain, MockPagingDomain } from './mock_domain.ts';
+
+const DEVICE_FLAGS = MOCK_FLAGS_DEVICE_NO_DIRTY | MOCK_FLAGS_DEVICE_PASID;
+const PAGING_FLAGS = DomainFlags.DIRTY_TRACKING | DomainFlags.NEST_PARENT | DomainFlags.PASID;
+
+/**
+ * The test driver's IOMMU: page tables that are real and that no hardware walks, devices that do no DMA. Counterpart of the mock
+ * driver in Linux's drivers/iommu/iommufd/selftest.c.
+ */
+export class MockIommu implements TestHardware {
+  readonly core: IommuCore;
+  /** Where its tables live. */
+  readonly ram: Ram;
+  readonly ops: IommuOps;
+  readonly iommu: IommuDevice;
+  readonly #ids = new IdTable<MockDevice>(0);
+
+  constructor(core: IommuCore, options: { readonly ram?: Ram } = {}) {
+    this.core = core;
+    this.ram = options.ram ?? new Ram({ faults: core.sim.faults });
+    this.ops = this.#makeOps();
+    this.iommu = new IommuDevice('iommufd_mock', this.ops, { maxPasids: 2 ** MOCK_PASID_WIDTH });
+  }
+
+  /**
+   * A new device, in a group of its own unless told; `flags` are MOCK_FLAGS_DEVICE_*. Or -EINVAL for unknown flags, -ENOMEM, what
+   * its default domain refuses.
+   */
+  createDevice(flags: number, options: MockDeviceOptions = {}): MockDevice | number {
+    if ((flags & ~DEVICE_FLAGS) !== 0) return -Errno.EINVAL;
+    if (this.core.allocFails()) return -Errno.ENOMEM;
+    const id = this.#ids.reserve();
+    const device = new MockDevice(id, flags, options);
+    const rc = this.core.probeDevice(device, this.iommu);
+    if (rc !== 0) {
+      this.#ids.erase(id);
+      return rc;
+    }
+    this.#ids.store(id, device);
+    return device;
+  }
+
+  /** Takes a device away; nothing is attached to it any more. */
+  destroyDevice(device: Device): void {
+    if (!(device instanceof MockDevice) || this.#ids.get(device.id) !== device) {
+      throw new Error(`${device.name} is no device of this mock IOMMU`);
+    }
+    this.core.releaseDevice(device);
+    this.#ids.erase(device.id);
+  }
+
+  cacheEntry(device: Device, id: number): number | undefined {
+    return device instanceof MockDevice ? device.cache[id] : undefined;
+  }
+
+  /** The devices there are, by ascending id. */
+  get devices(): MockDevice[] {
+    return [...this.#ids.entries()].map(([, device]) => device);
+  }
+
+  #makeOps(): IommuOps {
+    const blocked = new MockBlockedDomain();
+    return {
+      name: 'iommufd_mock',
+      defaultDomain: blocked,
+      blockedDomain: blocked,
+      userPasidTable: true,
+      deviceGroup: (device) => (device instanceof MockDevice ? device.groupKey : undefined),
+      capable: (device, cap) => capable(device, cap),
+      hwInfo: (_device, type) => hwInfo(type),
+      domainAllocPagingFlags: (device, request) => this.#allocPaging(device, request),
+    };
+  }
+
+  #allocPaging(device: Device, request: DomainRequest): MockPagingDomain | number {
+    const { flags, userData } = request;
+    const dirty = (flags & DomainFlags.DIRTY_TRACKING) !== 0;
+    if ((flags & ~PAGING_FLAGS) !== 0) return -Errno.EOPNOTSUPP;
+    if (dirty && !capable(device, IommuCap.DIRTY_TRACKING)) return -Errno.EOPNOTSUPP;
+    const type = userData ? pagetableType(userData) : MOCK_IOMMUPT_DEFAULT;
+    if (type < 0) return type;
+    if (this.core.allocFails()) return -Errno.ENOMEM;
+    const isKnown = type === MOCK_IOMMUPT_DEFAULT || type === MOCK_IOMMUPT_HUGE;
+    return isKnown ? MockPagingDomain.create(this.ram, type, dirty) : -Errno.EOPNOTSUPP;
+  }
+}
+
+function capable(device: Device, cap: IommuCap): boolean {
+  if (cap === IommuCap.CACHE_COHERENCY) return true;
+  return cap === IommuCap.DIRTY_TRACKING && device instanceof MockDevice && device.hasDirtyTracking;
+}
+
+function hwInfo(type: number): HwInfo | number {
+  const isOurs = type === IOMMU_HW_INFO_TYPE_DEFAULT || type === IOMMU_HW_INFO_TYPE_SELFTEST;
+  if (!isOurs) return -Errno.EOPNOTSUPP;
+  const data = new Uint8Array(iommu_test_hw_info.size);
+  const info = iommu_test_hw_info.on(new DataView(data.buffer));
+  info.test_reg = IOMMU_HW_INFO_SELFTEST_REGVAL;
+  return { type: IOMMU_HW_INFO_TYPE_SELFTEST, data };
+}
+
+/** What the client's structure asks for: MOCK_IOMMUPT_*, or a negative errno. */
+function pagetableType(userData: UserData): number {
+  const { type } = userData;
+  if (type !== IOMMU_HWPT_DATA_SELFTEST && type !== IOMMU_HWPT_DATA_NONE) return -Errno.EOPNOTSUPP;
+  const { size } = iommu_hwpt_selftest;
+  const minSize = iommu_hwpt_selftest.offsetofend('iotlb');
+  const bytes = copyStructFromUser(userData, IOMMU_HWPT_DATA_SELFTEST, size, minSize);
+  if (typeof bytes === 'number') return bytes;
+  return iommu_hwpt_selftest.on(new DataView(bytes.buffer)).pagetable_type;
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+import { Errno } from '../base/errno.ts';
+import { FRAME_SHIFT } from '../memory/frame.ts';
+import { NO_MEMORY, type Ram } from '../memory/ram.ts';
+import { type Encoding, encodingOf, itemLg2, levelSizes, type TableFormat } from './format.ts';
+import { isPresent, isTable, oaFrame } from './item.ts';
+import { ctzFrames, floorLg2, highestBit, POW2 } from './lg2.ts';
+
+export interface TableOptions {
+  readonly topLevel: number;
+  /** The top grows when an address needs it. */
+  readonly dynamicTop?: boolean;
+  /** What the hardware can do of the format's maximum, in bits of an address in bytes. */
+  readonly maxVaLg2?: number;
+  readonly maxOaLg2?: number;
+  /** Leaves force coherent accesses. */
+  readonly forceCoherent?: boolean;
+  /** Page sizes to use, of those that the format has; bit n: 2^n bytes. */
+  readonly pgsizeBitmap?: bigint;
+  /** The hardware must be told before anything is mapped under a new top. */
+  readonly onTopChange?: (top: number, topLevel: number) => void;
+}
+
+/** The largest power of two that frame numbers reach. */
+const MAX_LG2 = 53;
+
+/**
+ * A page table in RAM: its top and the numbers that walks need, worked out once. What works on it: walk.ts, map.ts,
+ * unmap.ts, dirty.ts. Addresses in here are frame numbers of 2 KiB (also input addresses), and `end` is exclusive.
+ */
+export class Table {
+  readonly format: Encoding;
+  readonly ram: Ram;
+  readonly dynamicTop: boolean;
+  readonly forceCoherent: boolean;
+  readonly maxVaLg2: number;
+  /** Frames of output addresses. */
+  readonly oaEnd: number;
+  readonly pgsizeBitmap: bigint;
+  readonly onTopChange: ((top: number, topLevel: number) => void) | undefined;
+  /** By level: frames that an item maps, as a power of two, and its inverse, which turns a frame into an index. */
+  readonly itemLg2: Int8Array;
+  readonly scale: Float64Array;
+  readonly indexMask: number;
+  /** By n: the largest page of at most 2^n frames, the next larger one than 2^n frames, in frames; -1 where there is none. */
+  readonly bestSize = new Int8Array(MAX_LG2 + 1).fill(-1);
+  readonly nextSize = new Int8Array(MAX_LG2 + 1).fill(-1);
+  /** The top table's frame and level, and the first frame that it cannot reach. */
+  top: number;
+  topLevel: number;
+  end: number;
+
+  private constructor(format: TableFormat, ram: Ram, top: number, options: TableOptions) {
+    this.format = encodingOf(format);
+    this.ram = ram;
+    this.dynamicTop = options.dynamicTop ?? false;
+    this.forceCoherent = options.forceCoherent ?? false;
+    this.onTopChange = options.onTopChange;
+    const reach = this.dynamicTop
+      ? format.maxVaLg2
+      : Math.min(format.maxVaLg2, itemLg2(format, options.topLevel) + format.itemsLg2);
+    this.maxVaLg2 = Math.min(reach, options.maxVaLg2 ?? format.maxVaLg2);
+    const maxOaLg2 = Math.min(format.maxOaLg2, options.maxOaLg2 ?? format.maxOaLg2);
+    this.oaEnd = 2 ** (maxOaLg2 - FRAME_SHIFT);
+    const levels = Array.from({ length: format.maxTopLevel + 1 }, (_, level) => level);
+    this.itemLg2 = Int8Array.from(levels, (level) => itemLg2(format, level) - FRAME_SHIFT);
+    this.scale = Float64Array.from(this.itemLg2, (lg2) => 2 ** -lg2);
+    this.indexMask = 2 ** format.itemsLg2 - 1;
+    const highest = this.dynamicTop ? format.maxTopLevel : options.topLevel;
+    const sizes = possibleSizes(format, highest, this.maxVaLg2, maxOaLg2);
+    this.pgsizeBitmap = sizes & (options.pgsizeBitmap ?? sizes);
+    for (let lg2 = 0; lg2 <= MAX_LG2; lg2++) {
+      const limit = 1n << BigInt(lg2 + FRAME_SHIFT + 1);
+      const best = highestBit(this.pgsizeBitmap & (limit - 1n));
+      this.bestSize[lg2] = best < 0 ? -1 : best - FRAME_SHIFT;
+      const above = this.pgsizeBitmap & -limit;
+      this.nextSize[lg2] = above === 0n ? -1 : highestBit(above & -above) - FRAME_SHIFT;
+    }
+    this.top = top;
+    this.topLevel = options.topLevel;
+    this.end = this.endOf(this.topLevel);
+  }
+
+  /** An empty table, or -ENOMEM. Throws for a level that the format has not. */
+  static create(format: TableFormat, ram: Ram, options: TableOptions): Table | number {
+    const { topLevel } = options;
+    if (topLevel < 1 || topLevel > format.maxTopLevel) {
+      throw new RangeError(`${format.name}: a top at level ${topLevel}, not 1 to ${format.maxTopLevel}`);
+    }
+    const top = ram.alloc(format.tableLg2 - FRAME_SHIFT);
+    return top === NO_MEMORY ? -Errno.ENOMEM : new Table(format, ram, top, options);
+  }
+
+  /** The first frame that a top of this level cannot reach. */
+  endOf(topLevel: number): number {
+    const lg2 = itemLg2(this.format, topLevel) + this.format.itemsLg2;
+    return 2 ** (Math.min(lg2, this.maxVaLg2) - FRAME_SHIFT);
+  }
+
+  setTop(top: number, topLevel: number): void {
+    this.top = top;
+    this.topLevel = topLevel;
+    this.end = this.endOf(topLevel);
+    this.onTopChange?.(top, topLevel);
+  }
+
+  /** The first frame of a new empty table, or NO_MEMORY. */
+  allocTable(): number {
+    return this.ram.alloc(this.format.tableLg2 - FRAME_SHIFT);
+  }
+
+  /** The index of a frame's item in the tables of a level: ToInt32 takes the whole part modulo 2^32, of which these bits are left. */
+  index(frame: number, level: number): number {
+    return (frame * (this.scale[level] ?? 0)) & this.indexMask;
+  }
+
+  /** The level whose items a page of 2^sizeLg2 frames is made of. */
+  levelOf(sizeLg2: number): number {
+    let level = 0;
+    while (level < this.format.maxLeafLevel && (this.itemLg2[level + 1] ?? 0) <= sizeLg2) level++;
+    return level;
+  }
+
+  /** The largest page that can start a mapping of `frames` frames from `va` to `oa`, or -1 where not even the smallest fits. */
+  bestPage(va: number, oa: number, frames: number): number {
+    const aligned = Math.min(ctzFrames(va), ctzFrames(oa), floorLg2(frames));
+    return this.bestSize[aligned] ?? -1;
+  }
+
+  /** How many pages of 2^sizeLg2 frames follow until a larger one fits, or the mapping ends. */
+  countPages(va: number, oa: number, frames: number, sizeLg2: number): number {
+    const next = this.nextSize[sizeLg2] ?? -1;
+    let span = frames;
+    if (next >= 0 && ctzFrames(Math.abs(va - oa)) >= next) {
+      const size = POW2[next] ?? 0;
+      span = Math.min(span, (Math.floor(va / size) + 1) * size - va);
+    }
+    return Math.floor(span / (POW2[sizeLg2] ?? 1));
+  }
+
+  /** Calls `visit` for every table below one, and for itself, last. */
+  forEachTable(table: number, level: number, visit: (table: number) => void): void {
+    if (level > 0) {
+      const lanes = this.ram.lanesOf(table);
+      const first = this.ram.laneOf(table);
+      for (let lane = first; lane < first + 2 * (this.indexMask + 1); lane += 2) {
+        const lo = lanes[lane] ?? 0;
+        const hi = lanes[lane + 1] ?? 0;
+        if (!isPresent(this.format, lo, hi) || !isTable(this.format, lo, level)) continue;
+        this.forEachTable(oaFrame(this.format, lo, hi), level - 1, visit);
+      }
+    }
+    visit(table);
+  }
+
+  /** Gives back all its memory. The hardware no longer walks it. */
+  free(): void {
+    const tables: number[] = [];
+    this.forEachTable(this.top, this.topLevel, (table) => tables.push(table));
+    for (const table of tables) this.ram.free(table);
+    this.end = 0;
+  }
+}
+
+/** What a user of the table can be told: whole tables' sizes (the top's reach) and sizes beyond the output are left out. */
+function possibleSizes(
+  format: TableFormat,
+  highest: number,
+  maxVaLg2: number,
+  maxOaLg2: number,
+): bigint {
+  let sizes = 0n;
+  for (let level = 0; level <= highest; level++) {
+    if (itemLg2(format, level) >= maxVaLg2) break;
+    sizes |= levelSizes(format, level);
+  }
+  return sizes & ((1n << BigInt(Math.min(maxVaLg2 - 1, maxOaLg2))) - 1n);
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { IommuGroup } from './group.ts';
+import type { IommuOps } from './ops.ts';
+import type { ResvRegion } from './reserved.ts';
+
+/** DMA without a PASID. */
+export const NO_PASID = 0;
+
+/** One piece of IOMMU hardware with its driver. */
+export class IommuDevice {
+  readonly name: string;
+  readonly ops: IommuOps;
+  /** PASIDs it can tell apart; 0 where it has none. */
+  readonly maxPasids: number;
+
+  constructor(name: string, ops: IommuOps, options: { readonly maxPasids?: number } = {}) {
+    this.name = name;
+    this.ops = ops;
+    this.maxPasids = options.maxPasids ?? 0;
+  }
+}
+
+export interface DeviceOptions {
+  /** Bits of a PASID that the device can send: 0 is PASID 0 alone, absent that it sends none. */
+  readonly pasidBits?: number;
+  /** Interrupts of this device cannot be forged by another's DMA (B6). Default true. */
+  readonly isolatedMsi?: boolean;
+  /** Reserved regions that the platform states, beside those that the driver adds. */
+  readonly resvRegions?: readonly ResvRegion[];
+}
+
+/** A device that does DMA. Drivers derive their own. It has a group from its probe to its release (core.ts). */
+export class Device {
+  readonly name: string;
+  readonly pasidBits: number | undefined;
+  readonly isolatedMsi: boolean;
+  readonly resvRegions: readonly ResvRegion[];
+  /** Undefined where no IOMMU translates for it. */
+  iommu: IommuDevice | undefined = undefined;
+  group: IommuGroup | undefined = undefined;
+  /** PASIDs that device and IOMMU can use together: valid ones are below it. */
+  maxPasids = 0;
+  /** It has a DIRECT region: never to be blocked, so never a user's. */
+  requireDirect = false;
+
+  constructor(name: string, options: DeviceOptions = {}) {
+    this.name = name;
+    this.pasidBits = options.pasidBits;
+    this.isolatedMsi = options.isolatedMsi ?? true;
+    this.resvRegions = options.resvRegions ?? [];
+  }
+}

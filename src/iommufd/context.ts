@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Payer } from '../memory/accounting.ts';
+import { AccountMode } from '../memory/accounting.ts';
+import { Capability, type Task } from '../kernel/task.ts';
+import type { Iommufd } from './iommufd.ts';
+import { DeviceGroups } from './device_group.ts';
+import { Ioas } from './ioas.ts';
+import { ObjectTable } from './objects.ts';
+
+/** The state behind one open `/dev/iommu` (struct iommufd_ctx). It lives until its file and every access of it are closed. */
+export class Context {
+  readonly iommufd: Iommufd;
+  readonly objects: ObjectTable;
+  readonly groups: DeviceGroups;
+  /** MM where locked memory is charged to the address space as VFIO did, else USER. */
+  accountMode: AccountMode = AccountMode.USER;
+  /** The address space of the VFIO container interface; it holds no reference. */
+  vfioIoas: Ioas | undefined = undefined;
+  private references = 1;
+
+  constructor(iommufd: Iommufd) {
+    this.iommufd = iommufd;
+    this.objects = new ObjectTable(iommufd.sim.faults);
+    this.groups = new DeviceGroups(iommufd.sim.faults);
+  }
+
+  get(): this {
+    this.references++;
+    return this;
+  }
+
+  put(): void {
+    if (--this.references > 0) return;
+    this.objects.destroyAll();
+    this.iommufd.closed(this);
+  }
+
+  /** Finds an address space for the length of a call; `objects.put` must follow. */
+  ioas(id: number): Ioas {
+    return this.objects.get(id, Ioas, 'an IOAS');
+  }
+
+  /** Runs `body` with an address space that stays for that long. */
+  withIoas<R>(id: number, body: (ioas: Ioas) => R): R {
+    const ioas = this.ioas(id);
+    try {
+      return body(ioas);
+    } finally {
+      this.objects.put(ioas);
+    }
+  }
+
+  /** Who pays for pages that `task` maps. */
+  payer(task: Task): Payer {
+    return { mm: task.mm, user: task.user, process: task.process };
+  }
+
+  /** How pages that `task` maps are charged. */
+  accountModeOf(task: Task): AccountMode {
+    return task.capable(Capability.IPC_LOCK) ? AccountMode.NONE : this.accountMode;
+  }
+}

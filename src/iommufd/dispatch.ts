@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+import { _IOC_NR } from '../abi/ioctl.ts';
+import { IOMMUFD_CMD_BASE } from '../abi/iommufd_cmd.ts';
+import type { StructType } from '../abi/struct.ts';
+import { ErrnoError } from '../base/errno.ts';
+import type { CallRecord, DeviceFile, IoctlResult } from '../kernel/file.ts';
+import type { Task } from '../kernel/task.ts';
+import type { Mm } from '../memory/mm.ts';
+import { Call, copyFromUser } from './call.ts';
+import type { Context } from './context.ts';
+import { type IoctlOp, ioctlOps, vfioOps, type VfioOp } from './ioctls.ts';
+import { hex } from './iova.ts';
+
+/** IOMMU_TEST_CMD is the last number that iommufd answers itself; all others may be VFIO's. */
+const LAST_NR = IOMMUFD_CMD_BASE + 32;
+const byNumber = new Map(ioctlOps.map((op) => [op.number, op]));
+const vfioByNumber = new Map(vfioOps.map((op) => [op.number, op]));
+
+/** The structure of the call under way. One serves all: a call never begins inside another. */
+const buffer = new Uint8Array(Math.max(...ioctlOps.map((op) => op.type.size)));
+const view = new DataView(buffer.buffer);
+const accessors = new Map(ioctlOps.map((op) => [op, op.type.on(view)]));
+
+/** An open /dev/iommu. Source: iommufd_fops_ioctl() of main.c. */
+export class IommufdFile implements DeviceFile {
+  readonly name: string;
+  recording = false;
+  readonly context: Context;
+
+  constructor(context: Context, name: string) {
+    this.context = context;
+    this.name = name;
+  }
+
+  ioctl(task: Task, cmd: number, arg: bigint): IoctlResult {
+    const record: Partial<Recorded> | undefined = this.recording ? {} : undefined;
+    let value = 0;
+    let why = '';
+    try {
+      const nr = _IOC_NR(cmd);
+      value =
+        nr < IOMMUFD_CMD_BASE || nr > LAST_NR
+          ? this.vfioIoctl(task, cmd, arg, record)
+          : this.iommufdIoctl(task, cmd, arg, record);
+    } catch (error) {
+      if (!(error instanceof ErrnoError)) throw error;
+      value = -error.errno;
+      why = error.message;
+    }
+    return { value, why, call: record && callRecord(record, task.mm, arg) };
+  }
+
+  release(): void {
+    this.context.put();
+  }
+
+  private iommufdIoctl(task: Task, cmd: number, arg: bigint, record?: Partial<Recorded>): number {
+    const op = byNumber.get(cmd);
+    if (record) record.name = op?.name;
+    const userSize = readStruct(task.mm, arg, op, cmd);
+    if (!op) throw noSuchIoctl(cmd);
+    if (record) noteStruct(record, op.type, Math.min(userSize, op.type.size));
+    const bytes = buffer.subarray(0, op.type.size);
+    const call = new Call(this.context, task, accessors.get(op) as never, bytes, arg, userSize);
+    return run(op, call);
+  }
+
+  private vfioIoctl(task: Task, cmd: number, arg: bigint, record?: Partial<Recorded>): number {
+    const op = vfioByNumber.get(cmd);
+    if (!op) throw noSuchIoctl(cmd);
+    if (record) noteVfio(record, op, task.mm, arg);
+    return op.execute(this.context, task, arg);
+  }
+}
+
+const noSuchIoctl = (cmd: number): ErrnoError =>
+  new ErrnoError('ENOTTY', `/dev/iommu has no ioctl 0x${cmd.toString(16)}`);
+
+/** Runs a call and settles the object that it made: visible on success, gone without a trace on failure. */
+function run(op: IoctlOp, call: Call<never>): number {
+  try {
+    const result = op.execute(call) ?? 0;
+    if (call.newObject) call.context.objects.finalize(call.newObject);
+    return result;
+  } catch (error) {
+    if (call.newObject) {
+      call.context.objects.abort(call.newObject);
+      call.newObject.destroy();
+    }
+    throw error;
+  }
+}
+
+/**
+ * Reads a structure that begins with its size into the buffer: what an older client does not have reads as 0, what a newer one
+ * has beyond ours must be 0. The size word comes before everything else: even an unknown number with a bad pointer is EFAULT.
+ * @returns the size that the client states
+ */
+function readStruct(mm: Mm, arg: bigint, op: IoctlOp | undefined, cmd: number): number {
+  const size = op?.type.size ?? 4;
+  // One copy serves nearly all calls; only a structure at the very end of a mapping needs the careful way.
+  const whole = mm.copyIn(arg, buffer.subarray(0, size));
+  if (!whole) copyFromUser(mm, arg, buffer.subarray(0, 4));
+  const userSize = view.getUint32(0, true);
+  if (!op) throw noSuchIoctl(cmd);
+  if (userSize < op.minSize) {
+    throw new ErrnoError('EINVAL', `size ${userSize} is less than ${op.minSize}, the first version of ${op.type.cName}`);
+  }
+  if (userSize > size) checkZeroTail(mm, arg + BigInt(size), userSize - size, op.type);
+  const known = Math.min(userSize, size);
+  if (!whole) copyFromUser(mm, arg, buffer.subarray(0, known));
+  buffer.fill(0, known, size);
+  return userSize;
+}
+
+const TAIL_CHUNK = 4096;
+
+function checkZeroTail(mm: Mm, address: bigint, length: number, type: StructType<unknown>): void {
+  const chunk = new Uint8Array(Math.min(length, TAIL_CHUNK));
+  for (let done = 0; done < length; ) {
+    const at = address + BigInt(done);
+    const toPageEnd = TAIL_CHUNK - Number(at & BigInt(TAIL_CHUNK - 1));
+    const part = chunk.subarray(0, Math.min(length - done, toPageEnd));
+    copyFromUser(mm, at, part);
+    const bad = part.findIndex((byte) => byte !== 0);
+    if (bad >= 0) {
+      const where = hex(at + BigInt(bad));
+      throw new ErrnoError('E2BIG', `the byte at ${where}, beyond the ${type.size} bytes of ${type.cName}, is not 0`);
+    }
+    done += part.length;
+  }
+}
+
+interface Recorded {
+  name: string | undefined;
+  type: StructType<unknown>;
+  before: Uint8Array;
+  size: number;
+}
+
+function noteStruct(record: Partial<Recorded>, type: StructType<unknown>, size: number): void {
+  record.type = type;
+  record.size = size;
+  record.before = buffer.slice(0, type.size);
+}
+
+function noteVfio(record: Partial<Recorded>, op: VfioOp, mm: Mm, arg: bigint): void {
+  record.name = op.name;
+  if (!op.type) return;
+  const before = new Uint8Array(op.type.size);
+  if (!mm.copyIn(arg, before)) return;
+  record.type = op.type;
+  record.size = op.type.size;
+  record.before = before;
+}
+
+/** What the client sees after the call: read back from its memory, so that it shows what really was written. */
+function callRecord(record: Partial<Recorded>, mm: Mm, arg: bigint): CallRecord {
+  const { name, type, size = 0, before = new Uint8Array() } = record;
+  const after = before.slice();
+  const readable = mm.copyIn(arg, after.subarray(0, size));
+  return { name, type, before, after: readable ? after : before };
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { StructType } from '../abi/struct.ts';
+import type { FileMemory } from '../memory/file_memory.ts';
+import type { Task } from './task.ts';
+
+/** What an ioctl answers: its result (0 or more), or a negative errno with the sentence that explains it. */
+export interface IoctlResult {
+  /** The value the system call returns: `>= 0`, or `-errno`. */
+  readonly value: number;
+  /** Why it failed: which check, with which values. Empty on success. */
+  readonly why: string;
+  /** What was asked and answered, for decoding; only where the file's `recording` is on. */
+  readonly call: CallRecord | undefined;
+}
+
+/** One ioctl with its structure before and after, for tracing. */
+export interface CallRecord {
+  /** The kernel's name: `IOMMU_IOAS_MAP`; undefined for a number that no table holds. */
+  readonly name: string | undefined;
+  /** The structure behind `arg`, or undefined where the argument is a plain value or was not readable. */
+  readonly type: StructType<unknown> | undefined;
+  /** The structure's bytes as read, and as they were written back (equal where nothing was). */
+  readonly before: Uint8Array;
+  readonly after: Uint8Array;
+}
+
+/**
+ * An open file description that the engine serves: `/dev/iommu`, an access, a DMA-buf, later VFIO devices and event
+ * queues. The host gives it a real descriptor in the client and calls `release` once, when its last duplicate
+ * anywhere is closed.
+ */
+export interface DeviceFile {
+  /** As `/proc/PID/fd` would show it on Linux: `/dev/iommu`, `anon_inode:[iommufd_test_staccess]`. */
+  readonly name: string;
+  /** When true, `ioctl` fills {@link IoctlResult.call}. */
+  recording: boolean;
+  /** Answers one ioctl of `task`; `arg` is the raw third argument. Never throws an ErrnoError. */
+  ioctl(task: Task, cmd: number, arg: bigint): IoctlResult;
+  /** The last close. */
+  release(): void;
+}
+
+/** What a descriptor number of a client refers to. */
+export type OpenFile =
+  | { readonly kind: 'device'; readonly file: DeviceFile }
+  /** A memfd, or a hugetlbfs or shmem file: its pages can be pinned through the file. */
+  | { readonly kind: 'memory'; readonly memory: FileMemory }
+  | { readonly kind: 'other' };
+
+/** The descriptors of one client process. */
+export interface FileTable {
+  /** What `fd` refers to, or undefined where it is not open. */
+  get(fd: number): OpenFile | undefined;
+  /**
+   * Picks a free descriptor number; nothing is visible to the client until `install`. Throws ErrnoError EMFILE.
+   * Either `install` or `cancel` must follow before the call that reserved it ends.
+   */
+  reserve(): number;
+  /** Makes a reserved number refer to `file`. It cannot fail. */
+  install(fd: number, file: DeviceFile, options: { readonly cloexec: boolean }): void;
+  cancel(fd: number): void;
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { LockedMemory } from './accounting.ts';
+import type { FileMemory } from './file_memory.ts';
+
+/** Bytes of a page of the client. Pages of user memory are counted in this unit everywhere. */
+export const PAGE_SIZE = 4096;
+export const PAGE_SHIFT = 12;
+
+/** One mapping of an address space, as /proc/PID/maps shows it; addresses in bytes, `last` inclusive. */
+export interface Mapping {
+  readonly start: bigint;
+  readonly last: bigint;
+  readonly readable: boolean;
+  readonly writable: boolean;
+  /** For a shared mapping of a file (shared anonymous memory included): the file and the offset of `start` in it. */
+  readonly shared: { readonly file: FileMemory; readonly offset: bigint } | undefined;
+}
+
+/**
+ * A user address space ("mm"): every task that shares it, not a pid. The engine reaches client memory only through
+ * this; an in-process buffer implements it for tests and the library, `host/` for real processes.
+ */
+export interface Mm {
+  /** Charges against this address space: locked and pinned pages. */
+  readonly locked: LockedMemory;
+  /** False once the last task that used it is gone: nothing in it can be reached any more. */
+  readonly alive: boolean;
+  /** Copies from the client, honouring protections; false (EFAULT) unless every byte was readable. */
+  copyIn(address: bigint, into: Uint8Array): boolean;
+  /** Copies to the client, honouring protections; false (EFAULT) unless every byte was writable (some may have been written). */
+  copyOut(address: bigint, from: Uint8Array): boolean;
+  /** The mapping that holds `address`, or undefined. Facts as of now. */
+  mappingAt(address: bigint): Mapping | undefined;
+  /** Reads or writes a page that a pin holds, whatever its protection now; false where it is gone. */
+  readPinned(address: bigint, into: Uint8Array): boolean;
+  writePinned(address: bigint, from: Uint8Array): boolean;
+}

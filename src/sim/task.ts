@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Holder, Lock } from './lock.ts';
+import { LockRequest } from './lock.ts';
+
+/** A wait for something that others do; see {@link until}. */
+export class Condition {
+  readonly what: string;
+  readonly holds: () => boolean;
+
+  constructor(what: string, holds: () => boolean) {
+    this.what = what;
+    this.holds = holds;
+  }
+}
+
+/** A wait for time to pass; see {@link delay}. */
+export class Delay {
+  readonly ns: number;
+
+  constructor(ns: number) {
+    this.ns = ns;
+  }
+}
+
+/**
+ * What a body yields before its next step: a name (a preemption point or a hardware step), a lock it is to have
+ * (`yield mutex.request()`), a condition (`yield until(...)`), or a pause (`yield delay(ns)`).
+ */
+export type Step = string | LockRequest | Condition | Delay;
+
+/** An operation in steps. Between two yields nothing else runs, so nothing may be half-changed at one. */
+export type Body<R = void> = Generator<Step, R, void>;
+
+/** `yield until('the queue is empty', () => ...)`: the next step runs once it holds. `holds` must change nothing. */
+export function until(what: string, holds: () => boolean): Condition {
+  return new Condition(what, holds);
+}
+
+/** `yield delay(ns)`: the next step runs after that much virtual time. */
+export function delay(ns: number): Delay {
+  return new Delay(ns);
+}
+
+/** An operation that runs beside the foreground: an interrupt thread, a work item, a hardware engine, a client. */
+export interface Task<R = void> extends Holder {
+  readonly isDone: boolean;
+  /** What the body returned; undefined before. */
+  readonly result: R | undefined;
+}
+
+export interface SpawnOptions {
+  /** It serves for ever: nobody waits for its end, and its waiting is not a deadlock of its own. */
+  readonly daemon?: boolean;
+}
+
+/** A task as the scheduler has it. */
+export class TaskState<R = unknown> implements Task<R> {
+  readonly name: string;
+  readonly held: Lock[] = [];
+  readonly daemon: boolean;
+  readonly body: Body<R>;
+  /** What the next step waits for; a task starts with none. */
+  next: Exclude<Step, Delay> = 'start';
+  /** In the middle of a step: on the stack, so that it cannot be stepped. */
+  isRunning = false;
+  isDone = false;
+  result: R | undefined = undefined;
+
+  constructor(name: string, body: Body<R>, daemon: boolean) {
+    this.name = name;
+    this.body = body;
+    this.daemon = daemon;
+  }
+
+  get isReady(): boolean {
+    if (this.isRunning || this.isDone) return false;
+    const next = this.next;
+    if (typeof next === 'string') return true;
+    if (next instanceof LockRequest) return next.lock.isFreeFor(next.exclusive);
+    return next.holds();
+  }
+
+  /** For reports. */
+  get waitsFor(): string {
+    const next = this.next;
+    return next instanceof Condition ? next.what : String(next);
+  }
+}

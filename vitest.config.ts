@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: { include: ['{src,host,cli,test,tools}/**/*.test.ts'], exclude: ['node_modules', 'dist'] },
+});
