@@ -30,7 +30,7 @@ struct series {
 	double us[MAX_SAMPLES];
 };
 
-static double now_us(void)
+static inline double now_us(void)
 {
 	struct timespec t;
 
@@ -38,7 +38,7 @@ static double now_us(void)
 	return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
 }
 
-static struct series *series(const char *name)
+static inline struct series *series(const char *name)
 {
 	struct series *s = calloc(1, sizeof(*s));
 
@@ -46,7 +46,7 @@ static struct series *series(const char *name)
 	return s;
 }
 
-static void add(struct series *s, double us)
+static inline void add(struct series *s, double us)
 {
 	if (s->count < MAX_SAMPLES)
 		s->us[s->count++] = us;
@@ -65,14 +65,14 @@ static void add(struct series *s, double us)
 		result_;                          \
 	})
 
-static int by_value(const void *a, const void *b)
+static inline int by_value(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
 
 	return (x > y) - (x < y);
 }
 
-static double median(struct series *s)
+static inline double median(struct series *s)
 {
 	if (s->count == 0)
 		return 0;
@@ -81,7 +81,7 @@ static double median(struct series *s)
 }
 
 // Prints a row and frees the series.
-static void row(struct series *s)
+static inline void row(struct series *s)
 {
 	double p50 = median(s);
 
@@ -92,14 +92,14 @@ static void row(struct series *s)
 	free(s);
 }
 
-static int destroy(int fd, uint32_t id)
+static inline int destroy(int fd, uint32_t id)
 {
 	struct iommu_destroy cmd = { .size = sizeof(cmd), .id = id };
 
 	return ioctl(fd, IOMMU_DESTROY, &cmd);
 }
 
-static int ioas_alloc(int fd, uint32_t *id)
+static inline int ioas_alloc(int fd, uint32_t *id)
 {
 	struct iommu_ioas_alloc cmd = { .size = sizeof(cmd) };
 	int result = ioctl(fd, IOMMU_IOAS_ALLOC, &cmd);
@@ -110,7 +110,7 @@ static int ioas_alloc(int fd, uint32_t *id)
 
 #define READ_WRITE (IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE)
 
-static int map_fixed(int fd, uint32_t ioas, void *va, uint64_t length, uint64_t iova)
+static inline int map_fixed(int fd, uint32_t ioas, void *va, uint64_t length, uint64_t iova)
 {
 	struct iommu_ioas_map cmd = {
 		.size = sizeof(cmd),
@@ -124,14 +124,14 @@ static int map_fixed(int fd, uint32_t ioas, void *va, uint64_t length, uint64_t 
 	return ioctl(fd, IOMMU_IOAS_MAP, &cmd);
 }
 
-static int unmap(int fd, uint32_t ioas, uint64_t iova, uint64_t length)
+static inline int unmap(int fd, uint32_t ioas, uint64_t iova, uint64_t length)
 {
 	struct iommu_ioas_unmap cmd = { .size = sizeof(cmd), .ioas_id = ioas, .iova = iova, .length = length };
 
 	return ioctl(fd, IOMMU_IOAS_UNMAP, &cmd);
 }
 
-static int open_iommu(void)
+static inline int open_iommu(void)
 {
 	int fd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
 

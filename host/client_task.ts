@@ -8,7 +8,7 @@ import type { ClientProcess } from './client_process.ts';
 import type { Clients } from './clients.ts';
 import type { FileMemories } from './file_memories.ts';
 import type { FdRange } from './filter.ts';
-import { readSmall } from './inherited.ts';
+import { readSmall } from './proc_read.ts';
 import type { Libc } from './libc.ts';
 import type { Notification } from './notification.ts';
 import type { OpenFiles } from './open_files.ts';

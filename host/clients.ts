@@ -9,7 +9,7 @@ import type { Arch } from './arch.ts';
 import type { Arena } from './arena.ts';
 import { ClientProcess } from './client_process.ts';
 import { ClientTask, type TaskHost } from './client_task.ts';
-import { readSmall } from './inherited.ts';
+import { tgidOf } from './proc_read.ts';
 import type { Libc } from './libc.ts';
 import { type MmHost, ProcessMm } from './process_mm.ts';
 import { EPOLL_CTL_ADD, KCMP_VM, O_CLOEXEC, PIDFD_THREAD, POLLIN } from './uapi.ts';
@@ -167,6 +167,19 @@ export class Clients {
     return user;
   }
 
+  /** An exec of `tid` was let through: which address space it uses has to be found out again. */
+  execStarts(tid: number): void {
+    if (this.processes.size === 0) return;
+    const tgid = this.tasks.get(tid)?.process.tgid ?? tgidOf(tid);
+    const owner = tgid === undefined ? undefined : this.processes.get(tgid);
+    if (owner !== undefined) owner.execPending = true;
+  }
+
+  /** Whether two processes run in one address space; false where it cannot be told. */
+  shareMm(a: number, b: number): boolean {
+    return a !== b && this.sameMm(a, b);
+  }
+
   /** A number of our range may be free again in any process: look from the top at the next open. */
   numbersChanged(): void {
     for (const owner of this.processes.values()) owner.nextFd = undefined;
@@ -299,15 +312,5 @@ export class Clients {
     if (this.entered === mm) this.entered = undefined;
     for (const owner of this.processes.values()) if (owner.mm === mm) owner.mm = undefined;
     mm.retire();
-  }
-}
-
-/** The thread group of a task, or undefined where it is gone. */
-export function tgidOf(tid: number): number | undefined {
-  try {
-    const match = /^Tgid:\s*(\d+)/m.exec(readSmall(`/proc/${tid}/status`));
-    return match?.[1] === undefined ? undefined : Number(match[1]);
-  } catch {
-    return undefined;
   }
 }

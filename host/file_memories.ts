@@ -64,6 +64,17 @@ export class FileMemories {
     );
   }
 
+  /** The known file that a path of `tid` means, where there is one. */
+  ofPath(tid: number, path: string): ProcessFileMemory | undefined {
+    const base = path.startsWith('/') ? 'root' : 'cwd/';
+    try {
+      const stat = statSync(`/proc/${tid}/${base}${path}`, { bigint: true });
+      return this.lookup(stat.dev, stat.ino);
+    } catch {
+      return undefined;
+    }
+  }
+
   /** The file behind a shared mapping of `pid`. */
   ofMapping(pid: number, line: MapsLine): ProcessFileMemory {
     const key = `${line.device}:${line.inode}`;

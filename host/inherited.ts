@@ -5,7 +5,8 @@
  * launcher (a shell script that starts Node) can look before Node does and say so in IOMMULATOR_INHERITED; without it
  * the facts are reconstructed as far as /proc allows.
  */
-import { closeSync, fstatSync, openSync, readFileSync, readSync, readdirSync, readlinkSync } from 'node:fs';
+import { fstatSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { readSmall } from './proc_read.ts';
 import { O_NONBLOCK } from './uapi.ts';
 
 /** The variable that the launcher sets: `sigign=HEX;sigblk=HEX;nofile=N;fds=0,1,2,5`. It is not passed on. */
@@ -139,21 +140,5 @@ function statusBits(pid: number, field: string): bigint {
     return BigInt(`0x${match?.[1] ?? '0'}`);
   } catch {
     return 0n;
-  }
-}
-
-/** Reads a /proc file of a few KB in one call (their size reads 0, which makes readFileSync slow). */
-export function readSmall(path: string): string {
-  const fd = openSync(path, 'r');
-  try {
-    const bytes = Buffer.allocUnsafe(8192);
-    let length = 0;
-    for (;;) {
-      const got = readSync(fd, bytes, length, bytes.length - length, null);
-      length += got;
-      if (got === 0 || length === bytes.length) return bytes.latin1Slice(0, length);
-    }
-  } finally {
-    closeSync(fd);
   }
 }

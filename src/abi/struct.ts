@@ -115,8 +115,10 @@ export function array<T>(type: CType<T>, length: number): CType<T[]> {
     size: type.size * length,
     align: type.align,
     show: type.show,
-    read: (view, offset) => Array.from({ length }, (_, i) => type.read(view, offset + i * type.size)),
-    write: (view, offset, value) => value.forEach((item, i) => type.write(view, offset + i * type.size, item)),
+    read: (view, offset) =>
+      Array.from({ length }, (_, i) => type.read(view, offset + i * type.size)),
+    write: (view, offset, value) =>
+      value.forEach((item, i) => type.write(view, offset + i * type.size, item)),
   };
 }
 
@@ -165,7 +167,8 @@ function aggregate<S extends Shape>(cName: string, shape: S, isUnion: boolean): 
     if (!field) throw new TypeError(`${cName} has no field ${name}`);
     return field;
   };
-  const on = (view: DataView, offset = 0): Values<S> => new Bound(view, offset) as unknown as Values<S>;
+  const on = (view: DataView, offset = 0): Values<S> =>
+    new Bound(view, offset) as unknown as Values<S>;
   return {
     cName,
     size,

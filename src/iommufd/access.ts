@@ -136,7 +136,8 @@ export class Access extends IommufdObject {
         this.checkPiece(piece, write);
         this.checkPageAligned(piece, last);
         const [first, end] = [piece.area.pageAt(piece.from), piece.area.pageAt(piece.to)];
-        if (write && !piece.area.pages.writable) throw new ErrnoError('EPERM', 'the pages are mapped read-only');
+        if (write && !piece.area.pages.writable)
+          throw new ErrnoError('EPERM', 'the pages are mapped read-only');
         if (piece.area.pages.source.kind === 'dmabuf') {
           throw new ErrnoError('EINVAL', 'the pages of a DMA-buf can not be pinned by an access');
         }
@@ -190,7 +191,8 @@ export class Access extends IommufdObject {
   private checked(iova: bigint, length: bigint): { table: Ioas['table']; last: bigint } {
     if (length === 0n) throw new ErrnoError('EINVAL', 'length is 0');
     const last = iova + length - 1n;
-    if (last > IOVA_LAST) throw new ErrnoError('EOVERFLOW', `iova ${hex(iova)} + length ${hex(length)} exceeds 2^64`);
+    if (last > IOVA_LAST)
+      throw new ErrnoError('EOVERFLOW', `iova ${hex(iova)} + length ${hex(length)} exceeds 2^64`);
     if (!this.ioas) throw new ErrnoError('ENOENT', 'the access is not attached to an IOAS');
     return { table: this.ioas.table, last };
   }
@@ -207,13 +209,16 @@ export class Access extends IommufdObject {
     const endsWhole = area.last >= last || area.byteAt(area.last) % PAGE_SIZE === PAGE_SIZE - 1;
     if (startsWhole && endsWhole) return;
     const where = range(area.start, area.last);
-    throw new ErrnoError('EINVAL', `the map at ${where} does not begin and end with whole pages there`);
+    throw new ErrnoError(
+      'EINVAL',
+      `the map at ${where} does not begin and end with whole pages there`,
+    );
   }
 
   /** The request cut at the areas; throws ENOENT at the first gap, after what lies before it. */
   private *pieces(table: Ioas['table'], iova: bigint, last: bigint): IterableIterator<Piece> {
     let at = iova;
-    for (let area = table.areas.first(iova, last); area && area.start <= at; ) {
+    for (let area = table.areas.first(iova, last); area && area.start <= at;) {
       const to = area.last < last ? area.last : last;
       yield { area, from: at, to };
       if (to === last) return;

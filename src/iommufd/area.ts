@@ -91,9 +91,13 @@ export class Area extends IntervalNode<bigint> {
     for (const run of this.frameRuns(small)) {
       const error = domain.map(iova, run.frame, run.frames, this.prot);
       if (error) {
-        if (iova > this.start) domain.unmap(this.start, Number((iova - this.start) >> BigInt(FRAME_SHIFT)));
+        if (iova > this.start)
+          domain.unmap(this.start, Number((iova - this.start) >> BigInt(FRAME_SHIFT)));
         const at = iova.toString(16);
-        throw new ErrnoError(errnoName(-error) as ErrnoName, `the domain refused to map iova 0x${at}`);
+        throw new ErrnoError(
+          errnoName(-error) as ErrnoName,
+          `the domain refused to map iova 0x${at}`,
+        );
       }
       iova += BigInt(run.frames) << BigInt(FRAME_SHIFT);
     }

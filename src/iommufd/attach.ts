@@ -24,7 +24,11 @@ class DeviceHandle extends AttachHandle {
 }
 
 /** Keeps the reserved regions of one device out of an address space (B5); all or nothing. */
-function enforceReserved(table: IoPagetable, device: IommufdDevice, group: DeviceGroup | undefined): void {
+function enforceReserved(
+  table: IoPagetable,
+  device: IommufdDevice,
+  group: DeviceGroup | undefined,
+): void {
   const regions = device.device.group?.core.resvRegions(device.device) ?? [];
   withCleanup((cleanup) => {
     cleanup.defer(() => table.unreserve(device.device));
@@ -39,7 +43,10 @@ function enforceReserved(table: IoPagetable, device: IommufdDevice, group: Devic
       table.reserve(start, last, device.device);
     }
     if (software > 1 || (software && hardware)) {
-      throw new ErrnoError('EINVAL', `the driver of ${device.device.name} reports impossible MSI regions`);
+      throw new ErrnoError(
+        'EINVAL',
+        `the driver of ${device.device.name} reports impossible MSI regions`,
+      );
     }
   });
 }
@@ -48,8 +55,12 @@ function enforceReserved(table: IoPagetable, device: IommufdDevice, group: Devic
 function checkPasidCompatible(hwpt: HwPagetable, device: IommufdDevice, pasid: number): void {
   const { attachments } = device.group;
   if (pasid === NO_PASID) {
-    if (hwpt.pasidCompatible || [...attachments.keys()].every((other) => other === NO_PASID)) return;
-    throw new ErrnoError('EINVAL', 'PASIDs are attached, and the table was made without IOMMU_HWPT_ALLOC_PASID');
+    if (hwpt.pasidCompatible || [...attachments.keys()].every((other) => other === NO_PASID))
+      return;
+    throw new ErrnoError(
+      'EINVAL',
+      'PASIDs are attached, and the table was made without IOMMU_HWPT_ALLOC_PASID',
+    );
   }
   const own = attachments.get(NO_PASID)?.hwpt;
   if (hwpt.pasidCompatible && (!own || own.pasidCompatible)) return;
@@ -72,7 +83,10 @@ function attachHwptLocked(hwpt: HwPagetable, device: IommufdDevice, pasid: numbe
   const present = group.attachments.get(pasid);
   if (present?.devices.has(device)) throw new ErrnoError('EBUSY', `${name} is attached already`);
   if (present && present.hwpt !== hwpt) {
-    throw new ErrnoError('EINVAL', `the group of ${name} is attached to hardware page table ${present.hwpt.id}`);
+    throw new ErrnoError(
+      'EINVAL',
+      `the group of ${name} is attached to hardware page table ${present.hwpt.id}`,
+    );
   }
   withCleanup((cleanup) => {
     const paging = reservingTable(hwpt, pasid);
@@ -114,15 +128,26 @@ function detachHwptLocked(device: IommufdDevice, pasid: number): HwPagetable | u
  * Exchanges the table of a device's group, all or nothing (B3); every attached device follows.
  * @returns the old table with one reference for the caller to put, or undefined where it is the same
  */
-export function replaceHwpt(hwpt: HwPagetable, device: IommufdDevice, pasid: number): HwPagetable | undefined {
+export function replaceHwpt(
+  hwpt: HwPagetable,
+  device: IommufdDevice,
+  pasid: number,
+): HwPagetable | undefined {
   return locked(device.group.mutex, () => replaceHwptLocked(hwpt, device, pasid));
 }
 
-function replaceHwptLocked(hwpt: HwPagetable, device: IommufdDevice, pasid: number): HwPagetable | undefined {
+function replaceHwptLocked(
+  hwpt: HwPagetable,
+  device: IommufdDevice,
+  pasid: number,
+): HwPagetable | undefined {
   const { group } = device;
   const attachment = group.attachments.get(pasid);
   if (!attachment?.devices.has(device)) {
-    throw new ErrnoError('EINVAL', `${device.device.name} is not attached: there is nothing to replace`);
+    throw new ErrnoError(
+      'EINVAL',
+      `${device.device.name} is not attached: there is nothing to replace`,
+    );
   }
   const old = attachment.hwpt;
   if (old === hwpt) return undefined;

@@ -19,7 +19,14 @@ export class Call<T> {
   newObject: IommufdObject | undefined = undefined;
   private readonly bytes: Uint8Array;
 
-  constructor(context: Context, task: Task, cmd: T, bytes: Uint8Array, address: bigint, userSize: number) {
+  constructor(
+    context: Context,
+    task: Task,
+    cmd: T,
+    bytes: Uint8Array,
+    address: bigint,
+    userSize: number,
+  ) {
     this.context = context;
     this.task = task;
     this.cmd = cmd;
@@ -30,30 +37,45 @@ export class Call<T> {
 
   /** Writes the structure back, as far as the client's own version of it goes. */
   respond(): void {
-    copyToUser(this.task.mm, this.address, this.bytes.subarray(0, Math.min(this.userSize, this.bytes.length)));
+    copyToUser(
+      this.task.mm,
+      this.address,
+      this.bytes.subarray(0, Math.min(this.userSize, this.bytes.length)),
+    );
   }
 
   /** Writes back a part of the structure only. */
   respondPart(offset: number, size: number): void {
-    copyToUser(this.task.mm, this.address + BigInt(offset), this.bytes.subarray(offset, offset + size));
+    copyToUser(
+      this.task.mm,
+      this.address + BigInt(offset),
+      this.bytes.subarray(offset, offset + size),
+    );
   }
 }
 
 /** Reads client memory; throws EFAULT. */
 export function copyFromUser(mm: Mm, address: bigint, into: Uint8Array): void {
   if (mm.copyIn(address, into)) return;
-  throw new ErrnoError('EFAULT', `${into.length} bytes at ${hex(address)} of the client can not be read`);
+  throw new ErrnoError(
+    'EFAULT',
+    `${into.length} bytes at ${hex(address)} of the client can not be read`,
+  );
 }
 
 /** Writes client memory; throws EFAULT. */
 export function copyToUser(mm: Mm, address: bigint, from: Uint8Array): void {
   if (mm.copyOut(address, from)) return;
-  throw new ErrnoError('EFAULT', `${from.length} bytes at ${hex(address)} of the client can not be written`);
+  throw new ErrnoError(
+    'EFAULT',
+    `${from.length} bytes at ${hex(address)} of the client can not be written`,
+  );
 }
 
 /** The rule for reserved fields. */
 export function checkReserved(...fields: readonly number[]): void {
-  if (fields.some((field) => field !== 0)) throw new ErrnoError('EOPNOTSUPP', 'a reserved field is not 0');
+  if (fields.some((field) => field !== 0))
+    throw new ErrnoError('EOPNOTSUPP', 'a reserved field is not 0');
 }
 
 /** The rule for flags that are not known: EOPNOTSUPP. */

@@ -33,7 +33,10 @@ export function ioasChangeProcess(call: Call<Cmd<typeof iommu_ioas_change_proces
   const all = allPages(call.context);
   for (const { source } of all) {
     if (source.kind !== 'file') {
-      throw new ErrnoError('EINVAL', 'a map is not of a file: only maps made by IOMMU_IOAS_MAP_FILE can change process');
+      throw new ErrnoError(
+        'EINVAL',
+        'a map is not of a file: only maps made by IOMMU_IOAS_MAP_FILE can change process',
+      );
     }
   }
   const moving = [...all].filter((pages) => !sameAccount(pages, payer));
@@ -55,7 +58,11 @@ function chargeAll(payer: Payer, wanted: ReadonlyMap<AccountMode, number>): void
       continue;
     }
     for (const [undoMode, undoPages] of done) uncharge(payer, undoMode, undoPages);
-    if (error !== -Errno.ENOMEM) throw new ErrnoError('EINVAL', 'the address space to charge is gone');
-    throw new ErrnoError('ENOMEM', `${pages} pages exceed the calling process's RLIMIT_MEMLOCK beside what it has locked`);
+    if (error !== -Errno.ENOMEM)
+      throw new ErrnoError('EINVAL', 'the address space to charge is gone');
+    throw new ErrnoError(
+      'ENOMEM',
+      `${pages} pages exceed the calling process's RLIMIT_MEMLOCK beside what it has locked`,
+    );
   }
 }

@@ -58,8 +58,13 @@ function changeTable(device: IommufdDevice, pasid: number, id: number, change: C
   let changed: Changed;
   try {
     if (target instanceof HwPagetable) changed = { id, freed: change(target, device, pasid) };
-    else if (target instanceof Ioas) changed = locked(target.mutex, () => changeToIoas(target, device, pasid, change));
-    else throw new ErrnoError('EINVAL', `object ${id} is of type ${target.type}: neither an IOAS nor a hardware page table`);
+    else if (target instanceof Ioas)
+      changed = locked(target.mutex, () => changeToIoas(target, device, pasid, change));
+    else
+      throw new ErrnoError(
+        'EINVAL',
+        `object ${id} is of type ${target.type}: neither an IOAS nor a hardware page table`,
+      );
   } finally {
     context.objects.put(target);
   }

@@ -50,9 +50,15 @@ export class IommufdDevice extends IommufdObject {
       const group = context.groups.get(device);
       cleanup.defer(() => context.groups.put(group));
       if (!selftest && !allowUnsafeInterrupts && !group.group.hasIsolatedMsi()) {
-        throw new ErrnoError('EPERM', `interrupts of ${device.name} are not isolated: other devices could forge them`);
+        throw new ErrnoError(
+          'EPERM',
+          `interrupts of ${device.name} are not isolated: other devices could forge them`,
+        );
       }
-      check(claimDmaOwner(device, context), `the group of ${device.name} is in use by another owner or driver`);
+      check(
+        claimDmaOwner(device, context),
+        `the group of ${device.name} is in use by another owner or driver`,
+      );
       cleanup.defer(() => releaseDmaOwner(device));
       const bound = new IommufdDevice(context, device, group, selftest);
       context.objects.reserve(bound);

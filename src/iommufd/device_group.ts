@@ -57,7 +57,8 @@ export class DeviceGroups {
 
   put(group: DeviceGroup): void {
     if (--group.references > 0) return;
-    if (group.attachments.size) throw new Error(`group ${group.group.id} is let go of with attachments left`);
+    if (group.attachments.size)
+      throw new Error(`group ${group.group.id} is let go of with attachments left`);
     this.groups.delete(group.group);
   }
 }

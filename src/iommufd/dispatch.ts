@@ -104,7 +104,10 @@ function readStruct(mm: Mm, arg: bigint, op: IoctlOp | undefined, cmd: number): 
   const userSize = view.getUint32(0, true);
   if (!op) throw noSuchIoctl(cmd);
   if (userSize < op.minSize) {
-    throw new ErrnoError('EINVAL', `size ${userSize} is less than ${op.minSize}, the first version of ${op.type.cName}`);
+    throw new ErrnoError(
+      'EINVAL',
+      `size ${userSize} is less than ${op.minSize}, the first version of ${op.type.cName}`,
+    );
   }
   if (userSize > size) checkZeroTail(mm, arg + BigInt(size), userSize - size, op.type);
   const known = Math.min(userSize, size);
@@ -117,7 +120,7 @@ const TAIL_CHUNK = 4096;
 
 function checkZeroTail(mm: Mm, address: bigint, length: number, type: StructType<unknown>): void {
   const chunk = new Uint8Array(Math.min(length, TAIL_CHUNK));
-  for (let done = 0; done < length; ) {
+  for (let done = 0; done < length;) {
     const at = address + BigInt(done);
     const toPageEnd = TAIL_CHUNK - Number(at & BigInt(TAIL_CHUNK - 1));
     const part = chunk.subarray(0, Math.min(length - done, toPageEnd));
@@ -125,7 +128,10 @@ function checkZeroTail(mm: Mm, address: bigint, length: number, type: StructType
     const bad = part.findIndex((byte) => byte !== 0);
     if (bad >= 0) {
       const where = hex(at + BigInt(bad));
-      throw new ErrnoError('E2BIG', `the byte at ${where}, beyond the ${type.size} bytes of ${type.cName}, is not 0`);
+      throw new ErrnoError(
+        'E2BIG',
+        `the byte at ${where}, beyond the ${type.size} bytes of ${type.cName}, is not 0`,
+      );
     }
     done += part.length;
   }

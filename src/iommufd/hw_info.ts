@@ -20,12 +20,14 @@ export function getHwInfo(call: Call<Cmd<typeof iommu_hw_info>>): void {
   const { cmd, context } = call;
   checkFlags(cmd.flags, IOMMU_HW_INFO_FLAG_INPUT_TYPE);
   checkReserved(...cmd.__reserved);
-  const wanted = cmd.flags & IOMMU_HW_INFO_FLAG_INPUT_TYPE ? cmd.u.in_data_type : IOMMU_HW_INFO_TYPE_DEFAULT;
+  const wanted =
+    cmd.flags & IOMMU_HW_INFO_FLAG_INPUT_TYPE ? cmd.u.in_data_type : IOMMU_HW_INFO_TYPE_DEFAULT;
   const bound = context.objects.get(cmd.dev_id, IommufdDevice, 'a device');
   try {
     const { device } = bound;
     const info = device.iommu?.ops.hwInfo?.(device, wanted) ?? NO_INFO;
-    if (typeof info === 'number') throw checkErrno(info, `${device.name} has no information of type 0x${wanted.toString(16)}`);
+    if (typeof info === 'number')
+      throw checkErrno(info, `${device.name} has no information of type 0x${wanted.toString(16)}`);
     writeData(call, info.data);
     cmd.u.out_data_type = info.type;
     cmd.data_len = info.data.length;

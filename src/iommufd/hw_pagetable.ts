@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { IOMMU_HWPT_DATA_NONE, type iommu_hwpt_alloc, iommufd_hwpt_alloc_flags as HwptFlags } from '../abi/iommufd.ts';
+import {
+  IOMMU_HWPT_DATA_NONE,
+  type iommu_hwpt_alloc,
+  iommufd_hwpt_alloc_flags as HwptFlags,
+} from '../abi/iommufd.ts';
 import type { Cmd } from '../abi/struct.ts';
 import { withCleanup } from '../base/cleanup.ts';
 import { ErrnoError } from '../base/errno.ts';
@@ -83,10 +87,17 @@ const PAGING_FLAGS =
   HwptFlags.IOMMU_HWPT_ALLOC_PASID;
 
 /** What the flags may be for a device; throws EOPNOTSUPP. */
-function checkPagingFlags(device: IommufdDevice, flags: number, userData: UserData | undefined): void {
+function checkPagingFlags(
+  device: IommufdDevice,
+  flags: number,
+  userData: UserData | undefined,
+): void {
   const ops = device.device.iommu?.ops;
   if ((flags || userData) && !ops?.domainAllocPagingFlags) {
-    throw new ErrnoError('EOPNOTSUPP', `the driver of ${device.device.name} has no choices for its domains`);
+    throw new ErrnoError(
+      'EOPNOTSUPP',
+      `the driver of ${device.device.name} has no choices for its domains`,
+    );
   }
   const unknown = (flags & ~PAGING_FLAGS) >>> 0;
   if (unknown) throw new ErrnoError('EOPNOTSUPP', `unknown flags 0x${unknown.toString(16)}`);
@@ -126,14 +137,19 @@ export function allocHwptPaging(
     cleanup.defer(() => context.objects.abort(hwpt));
     const driverFlags = flags & ~HwptFlags.IOMMU_HWPT_FAULT_ID_VALID;
     const domain = allocUserDomain(device.device, { flags: driverFlags, userData });
-    if (typeof domain === 'number') throw checkErrno(domain, `the driver of ${device.device.name} refused the domain`);
-    if (!isPagingDomain(domain)) throw new Error('a driver answered a nested domain for a paging one');
+    if (typeof domain === 'number')
+      throw checkErrno(domain, `the driver of ${device.device.name} refused the domain`);
+    if (!isPagingDomain(domain))
+      throw new Error('a driver answered a nested domain for a paging one');
     hwpt.domain = domain;
     domain.cookie = { kind: 'iommufd', hwpt };
     if (device.enforceCacheCoherency) {
       hwpt.enforceCacheCoherency = domain.enforceCacheCoherency?.() ?? false;
       if (!hwpt.enforceCacheCoherency) {
-        throw new ErrnoError('EINVAL', 'the driver promised cache coherency and does not enforce it');
+        throw new ErrnoError(
+          'EINVAL',
+          'the driver promised cache coherency and does not enforce it',
+        );
       }
     }
     if (attachPasid !== undefined) {
@@ -157,10 +173,15 @@ export function hwptAlloc(call: Call<Cmd<typeof iommu_hwpt_alloc>>): void {
   try {
     const ioas = findParent(context, cmd.pt_id);
     const userData = length ? clientData(task.mm, type, length, address) : undefined;
-    const hwpt = locked(ioas.mutex, () => allocHwptPaging(context, ioas, device, { flags: cmd.flags, userData }));
+    const hwpt = locked(ioas.mutex, () =>
+      allocHwptPaging(context, ioas, device, { flags: cmd.flags, userData }),
+    );
     call.newObject = hwpt;
     if (cmd.flags & HwptFlags.IOMMU_HWPT_FAULT_ID_VALID) {
-      throw new ErrnoError('EOPNOTSUPP', 'page faults are not built yet: no fault queue can be named');
+      throw new ErrnoError(
+        'EOPNOTSUPP',
+        'page faults are not built yet: no fault queue can be named',
+      );
     }
     cmd.out_hwpt_id = hwpt.id;
     call.respond();
@@ -183,7 +204,10 @@ function findParent(context: Context, id: number): Ioas {
 }
 
 function clientData(
-  mm: { copyIn(address: bigint, into: Uint8Array): boolean; copyOut(address: bigint, from: Uint8Array): boolean },
+  mm: {
+    copyIn(address: bigint, into: Uint8Array): boolean;
+    copyOut(address: bigint, from: Uint8Array): boolean;
+  },
   type: number,
   length: number,
   address: bigint,

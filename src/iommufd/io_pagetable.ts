@@ -1,23 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-import { roundupPow2 } from '../base/bits.ts';
 import { type Cleanup, withCleanup } from '../base/cleanup.ts';
 import { ErrnoError } from '../base/errno.ts';
 import { IdTable } from '../base/id_table.ts';
-import { IntervalTree } from '../base/interval_tree.ts';
 import { type PagingDomain, Prot } from '../iommu/domain.ts';
 import { PAGE_SIZE } from '../memory/mm.ts';
 import { RwSem } from '../sim/lock.ts';
 import type { Access } from './access.ts';
 import { Area } from './area.ts';
-import { Allowed, findIova, hex, IOVA_LAST, range, Reserved } from './iova.ts';
-import { DOMAINS_LOCK, IOVA_LOCK, reading, writing } from './locks.ts';
+import { hex, IOVA_LAST, range } from './iova.ts';
+import { IovaSpace } from './iova_space.ts';
+import { DOMAINS_LOCK, reading, writing } from './locks.ts';
 import type { Pages, PageWorld } from './pages.ts';
 
 const PAGE = BigInt(PAGE_SIZE);
 /** Times that an unmap asks an access to let go. */
 const MAX_TRIES = 100;
-/** Automatic IOVA keep the alignment of the memory up to this, the size of a transparent huge page. */
-const MAX_ALIGNMENT = 2n * 1024n * 1024n;
 
 /** A slice of pages to be mapped. */
 export interface PagesSlice {
@@ -27,28 +24,19 @@ export interface PagesSlice {
 }
 
 /**
- * The IOVA to page map of an address space (struct io_pagetable): areas, ranges that must stay free or usable, the
- * domains that carry a copy of the map, and the accesses of the kernel's own users. Addresses are u64 bytes.
+ * The IOVA to page map of an address space (struct io_pagetable): the areas, the domains that carry a copy of them, and the
+ * accesses of the kernel's own users.
  */
-export class IoPagetable {
-  readonly areas = new IntervalTree<bigint, Area>(1n);
-  readonly reserved = new IntervalTree<bigint, Reserved>(1n);
-  allowed = new IntervalTree<bigint, Allowed>(1n);
+export class IoPagetable extends IovaSpace {
   readonly accesses = new IdTable<Access>(0);
   readonly domains: PagingDomain[] = [];
-  /** Every IOVA, length and page offset is a multiple of this power of two. */
-  alignment = 1n;
   largePagesDisabled = false;
   /** Held for reading while maps change, for writing while domains come and go. */
   readonly domainsLock: RwSem;
-  /** Guards the areas and ranges. */
-  readonly iovaLock: RwSem;
-  private readonly world: PageWorld;
 
   constructor(world: PageWorld) {
-    this.world = world;
+    super(world);
     this.domainsLock = new RwSem(world.sim, DOMAINS_LOCK);
-    this.iovaLock = new RwSem(world.sim, IOVA_LOCK);
   }
 
   /** Runs `body` while nothing else changes the maps; domains stay as they are. */
@@ -66,7 +54,12 @@ export class IoPagetable {
    * Takes over one reference of each slice's pages on success.
    * @returns the first IOVA
    */
-  map(slices: readonly PagesSlice[], length: bigint, iova: bigint | undefined, prot: number): bigint {
+  map(
+    slices: readonly PagesSlice[],
+    length: bigint,
+    iova: bigint | undefined,
+    prot: number,
+  ): bigint {
     return this.changingMaps(() => this.mapLocked(slices, length, iova, prot));
   }
 
@@ -99,7 +92,8 @@ export class IoPagetable {
 
   private checkMemory(areas: number): void {
     for (let i = 0; i < areas; i++) {
-      if (this.world.faults.point('alloc')) throw new ErrnoError('ENOMEM', 'no memory for the area');
+      if (this.world.faults.point('alloc'))
+        throw new ErrnoError('ENOMEM', 'no memory for the area');
     }
   }
 
@@ -116,51 +110,17 @@ export class IoPagetable {
   private insertArea(slice: PagesSlice, iova: bigint, prot: number): Area {
     const { pages, startByte, length } = slice;
     if (prot & Prot.WRITE && !pages.writable) {
-      throw new ErrnoError('EPERM', 'the pages were mapped read-only and the copy asks for IOMMU_IOAS_MAP_WRITEABLE');
+      throw new ErrnoError(
+        'EPERM',
+        'the pages were mapped read-only and the copy asks for IOMMU_IOAS_MAP_WRITEABLE',
+      );
     }
     const offset = BigInt(startByte % PAGE_SIZE);
-    if (offset & (this.alignment - 1n)) throw this.misaligned('the offset of the memory in its page,', offset);
+    if (offset & (this.alignment - 1n))
+      throw this.misaligned('the offset of the memory in its page,', offset);
     const area = new Area(iova, iova + length - 1n, pages, startByte, prot);
     this.areas.insert(area);
     return area;
-  }
-
-  private misaligned(what: string, value: bigint): ErrnoError {
-    return new ErrnoError('EINVAL', `${what} ${hex(value)} is not aligned to ${hex(this.alignment)}`);
-  }
-
-  private chooseIova(address: bigint, length: bigint): bigint {
-    if (length >= IOVA_LAST / 2n) {
-      throw new ErrnoError('EOVERFLOW', `length ${hex(length)} is too large for an automatic iova`);
-    }
-    let alignment = roundupPow2(length);
-    const own = address & -address;
-    if (address && own < alignment) alignment = own;
-    if (alignment > MAX_ALIGNMENT) alignment = MAX_ALIGNMENT;
-    if (alignment < this.alignment) {
-      const what = `memory at ${hex(address)} of length ${hex(length)}`;
-      throw new ErrnoError('EINVAL', `${what} can not be aligned to ${hex(this.alignment)}`);
-    }
-    const request = { length, alignment, pageOffset: address & (PAGE - 1n) };
-    const found = findIova(this.areas, this.reserved, this.allowed, request, PAGE);
-    if (found !== undefined) return found;
-    const allowed = this.allowed.size ? 'the allowed ranges' : 'the address space';
-    throw new ErrnoError('ENOSPC', `${allowed} have no free range of ${hex(length)} aligned to ${hex(alignment)}`);
-  }
-
-  private checkIova(iova: bigint, length: bigint): void {
-    if (iova & (this.alignment - 1n)) throw this.misaligned('iova', iova);
-    const last = iova + length - 1n;
-    if (last > IOVA_LAST) throw new ErrnoError('EOVERFLOW', `iova ${hex(iova)} + length ${hex(length)} exceeds 2^64`);
-    const reserved = this.reserved.first(iova, last);
-    if (reserved) {
-      const where = `${range(iova, last)} meets the reserved range ${range(reserved.start, reserved.last)}`;
-      throw new ErrnoError('EINVAL', where);
-    }
-    const area = this.areas.first(iova, last);
-    if (area) {
-      throw new ErrnoError('EEXIST', `${range(iova, last)} meets the map at ${range(area.start, area.last)}`);
-    }
   }
 
   private fillDomains(area: Area): void {
@@ -181,24 +141,15 @@ export class IoPagetable {
     area.letGo();
   }
 
-  /** The areas that cover `[iova, last]` without a gap, in order; undefined where there is a gap. */
-  contiguous(iova: bigint, last: bigint): Area[] | undefined {
-    const covering: Area[] = [];
-    let at = iova;
-    for (let area = this.areas.first(iova, last); area; area = this.areas.next(area, iova, last)) {
-      if (area.start > at) return undefined;
-      covering.push(area);
-      if (area.last >= last) return covering;
-      at = area.last + 1n;
-    }
-    return undefined;
-  }
-
   /** Slices of the pages under `[iova, iova + length)`, each with a reference taken. Source: iopt_get_pages(). */
   slices(iova: bigint, length: bigint): PagesSlice[] {
     if (length === 0n) throw new ErrnoError('EINVAL', 'length is 0');
     const last = iova + length - 1n;
-    if (last > IOVA_LAST) throw new ErrnoError('EOVERFLOW', `src_iova ${hex(iova)} + length ${hex(length)} exceeds 2^64`);
+    if (last > IOVA_LAST)
+      throw new ErrnoError(
+        'EOVERFLOW',
+        `src_iova ${hex(iova)} + length ${hex(length)} exceeds 2^64`,
+      );
     return reading(this.iovaLock, () => {
       const areas = this.contiguous(iova, last);
       if (!areas) throw new ErrnoError('ENOENT', `${range(iova, last)} is not mapped throughout`);
@@ -258,9 +209,13 @@ export class IoPagetable {
 
   private checkUnmap(area: Area, start: bigint, last: bigint): ErrnoError | undefined {
     const where = range(area.start, area.last);
-    if (area.locks) return new ErrnoError('EBUSY', `the map at ${where} is in use by a hardware queue`);
+    if (area.locks)
+      return new ErrnoError('EBUSY', `the map at ${where} is in use by a hardware queue`);
     if (area.start < start || area.last > last) {
-      return new ErrnoError('ENOENT', `${range(start, last)} would cut the map at ${where}: only whole maps can go`);
+      return new ErrnoError(
+        'ENOENT',
+        `${range(start, last)} would cut the map at ${where}: only whole maps can go`,
+      );
     }
     return undefined;
   }
@@ -288,11 +243,16 @@ export class IoPagetable {
       throw new ErrnoError('EOPNOTSUPP', `the map at ${where} is of a DMA-buf and can not be cut`);
     }
     const mask = this.alignment - 1n;
-    if ((iova + 1n) & mask || BigInt(area.byteAt(iova + 1n)) & mask) throw this.misaligned('the cut at', iova + 1n);
+    if ((iova + 1n) & mask || BigInt(area.byteAt(iova + 1n)) & mask)
+      throw this.misaligned('the cut at', iova + 1n);
     this.checkMemory(2);
-    if (area.accesses) throw new ErrnoError('EINVAL', `the map at ${where} has pinned pages and can not be cut`);
+    if (area.accesses)
+      throw new ErrnoError('EINVAL', `the map at ${where} has pinned pages and can not be cut`);
     if (area.filled && !this.largePagesDisabled) {
-      throw new ErrnoError('EINVAL', `the map at ${where} may have large entries and can not be cut`);
+      throw new ErrnoError(
+        'EINVAL',
+        `the map at ${where} may have large entries and can not be cut`,
+      );
     }
     const halves = area.split(iova);
     this.areas.remove(area);
@@ -308,50 +268,9 @@ export class IoPagetable {
     for (const [, access] of this.accesses.entries()) access.notifyUnmap(iova, length);
   }
 
-  /** Forbids a range. Throws EADDRINUSE where it is mapped or must stay usable. */
-  reserve(start: bigint, last: bigint, owner: object | undefined): void {
-    writing(this.iovaLock, () => this.reserveLocked(start, last, owner));
-  }
-
-  private reserveLocked(start: bigint, last: bigint, owner: object | undefined): void {
-    const area = this.areas.first(start, last);
-    if (area) {
-      const where = range(area.start, area.last);
-      throw new ErrnoError('EADDRINUSE', `${range(start, last)} can not be reserved: ${where} is mapped`);
-    }
-    const allowed = this.allowed.first(start, last);
-    if (allowed) {
-      const where = range(allowed.start, allowed.last);
-      throw new ErrnoError('EADDRINUSE', `${range(start, last)} can not be reserved: ${where} must stay allowed`);
-    }
-    if (this.world.faults.point('alloc')) throw new ErrnoError('ENOMEM', 'no memory for the reservation');
-    this.reserved.insert(new Reserved(start, last, owner));
-  }
-
-  /** Frees every range that `owner` reserved. */
-  unreserve(owner: object | undefined): void {
-    writing(this.iovaLock, () => this.unreserveLocked(owner));
-  }
-
-  private unreserveLocked(owner: object | undefined): void {
-    for (const node of this.reserved) if (node.owner === owner) this.reserved.remove(node);
-  }
-
-  /** Replaces the allowed ranges as a whole; EADDRINUSE and no change where one meets a reserved range. */
-  setAllowed(allowed: IntervalTree<bigint, Allowed>): void {
-    writing(this.iovaLock, () => {
-      for (const node of allowed) {
-        const reserved = this.reserved.first(node.start, node.last);
-        if (!reserved) continue;
-        const where = `${range(node.start, node.last)} meets the reserved range ${range(reserved.start, reserved.last)}`;
-        throw new ErrnoError('EADDRINUSE', where);
-      }
-      this.allowed = allowed;
-    });
-  }
-
   addAccess(access: Access): number {
-    if (this.world.faults.point('alloc')) throw new ErrnoError('ENOMEM', 'no memory for the access list');
+    if (this.world.faults.point('alloc'))
+      throw new ErrnoError('ENOMEM', 'no memory for the access list');
     return this.changingDomains(() =>
       withCleanup((cleanup) => {
         const id = this.accesses.reserve();
@@ -379,11 +298,13 @@ export class IoPagetable {
     withCleanup((cleanup) => {
       const granule = domain.pgsizeBitmap & -domain.pgsizeBitmap;
       const alignment = granule > this.alignment ? granule : this.alignment;
-      if (alignment > PAGE) throw new ErrnoError('EINVAL', `the domain's smallest page ${hex(granule)} exceeds 4 KiB`);
+      if (alignment > PAGE)
+        throw new ErrnoError('EINVAL', `the domain's smallest page ${hex(granule)} exceeds 4 KiB`);
       if (alignment !== this.alignment) this.checkAlignment(alignment);
       cleanup.defer(() => this.unreserveLocked(domain));
       if (domain.apertureStart > 0n) this.reserveLocked(0n, domain.apertureStart - 1n, domain);
-      if (domain.apertureLast < IOVA_LAST) this.reserveLocked(domain.apertureLast + 1n, IOVA_LAST, domain);
+      if (domain.apertureLast < IOVA_LAST)
+        this.reserveLocked(domain.apertureLast + 1n, IOVA_LAST, domain);
       for (const area of this.areas) this.fillDomain(area, domain, cleanup);
       this.alignment = alignment;
       this.domains.push(domain);
@@ -447,20 +368,16 @@ export class IoPagetable {
     this.alignment = alignment;
   }
 
-  private checkAlignment(alignment: bigint): void {
-    const mask = alignment - 1n;
-    for (const area of this.areas) {
-      if ((area.start & mask) === 0n && (area.length & mask) === 0n && (BigInt(area.pageOffset) & mask) === 0n) continue;
-      const where = range(area.start, area.last);
-      throw new ErrnoError('EADDRINUSE', `the map at ${where} is not aligned to ${hex(alignment)}`);
-    }
-  }
-
   /** Ends the table: everything in it must have gone but the allowed ranges and the test's reservations. */
   destroy(): void {
     this.unreserve(undefined);
     this.allowed.clear();
-    const left = { areas: this.areas.size, domains: this.domains.length, accesses: this.accesses.size, reserved: this.reserved.size };
+    const left = {
+      areas: this.areas.size,
+      domains: this.domains.length,
+      accesses: this.accesses.size,
+      reserved: this.reserved.size,
+    };
     if (Object.values(left).some((count) => count > 0)) {
       throw new Error(`an address space ends with ${JSON.stringify(left)} left`);
     }
@@ -472,4 +389,3 @@ function addressOf({ pages, startByte }: PagesSlice): bigint {
   const { source } = pages;
   return BigInt(startByte) + (source.kind === 'user' ? source.address : source.start);
 }
-

@@ -18,7 +18,13 @@ function setUp() {
   const memory = client.process.mm.map(MEMORY, 0x10000);
   const ioas = client.call('IOMMU_IOAS_ALLOC', {}).out_ioas_id;
   const map = (iova: bigint, length = PAGE, user_va = MEMORY) =>
-    client.call('IOMMU_IOAS_MAP', { flags: READ_WRITE | FIXED, ioas_id: ioas, user_va, length, iova });
+    client.call('IOMMU_IOAS_MAP', {
+      flags: READ_WRITE | FIXED,
+      ioas_id: ioas,
+      user_va,
+      length,
+      iova,
+    });
   const unmap = (iova: bigint, length: bigint) =>
     client.call('IOMMU_IOAS_UNMAP', { ioas_id: ioas, iova, length }).length;
   return { iommufd, client, memory, ioas, map, unmap };
@@ -113,7 +119,13 @@ describe('IOMMU_IOAS_COPY', () => {
   it('shows the same pages at another iova, without the right to write where the source has none', () => {
     const { client, ioas } = setUp();
     const flags = FIXED | 4;
-    client.call('IOMMU_IOAS_MAP', { flags, ioas_id: ioas, user_va: MEMORY, length: PAGE, iova: 0x1000n });
+    client.call('IOMMU_IOAS_MAP', {
+      flags,
+      ioas_id: ioas,
+      user_va: MEMORY,
+      length: PAGE,
+      iova: 0x1000n,
+    });
     const copy = (extra: number) =>
       client.call('IOMMU_IOAS_COPY', {
         flags: flags | extra,

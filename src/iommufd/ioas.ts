@@ -94,10 +94,17 @@ function readAllowed(mm: Mm, address: bigint, count: number): IntervalTree<bigin
   const add = (offset: number): void => {
     const { start, last } = iommu_iova_range.on(view, offset);
     if (start >= last) {
-      throw new ErrnoError('EINVAL', `the range from ${hex(start)} to ${hex(last)} has less than two bytes`);
+      throw new ErrnoError(
+        'EINVAL',
+        `the range from ${hex(start)} to ${hex(last)} has less than two bytes`,
+      );
     }
     const other = allowed.first(start, last);
-    if (other) throw new ErrnoError('EINVAL', `${range(start, last)} overlaps ${range(other.start, other.last)}`);
+    if (other)
+      throw new ErrnoError(
+        'EINVAL',
+        `${range(start, last)} overlaps ${range(other.start, other.last)}`,
+      );
     allowed.insert(new Allowed(start, last));
   };
   for (let done = 0; done < count; done += CHUNK) {

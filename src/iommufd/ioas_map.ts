@@ -37,7 +37,10 @@ function checkRange(fields: Readonly<Record<string, bigint>>): void {
 
 function checkAccess(flags: number): void {
   if (flags & ACCESS_FLAGS) return;
-  throw new ErrnoError('EINVAL', 'neither IOMMU_IOAS_MAP_READABLE nor IOMMU_IOAS_MAP_WRITEABLE is set');
+  throw new ErrnoError(
+    'EINVAL',
+    'neither IOMMU_IOAS_MAP_READABLE nor IOMMU_IOAS_MAP_WRITEABLE is set',
+  );
 }
 
 function protOf(flags: number): number {
@@ -93,7 +96,10 @@ export function mapUserPages(
   prot: number,
 ): bigint {
   if (address + length > U64_MAX) {
-    throw new ErrnoError('EOVERFLOW', `user_va ${hex(address)} + length ${hex(length)} exceeds 2^64`);
+    throw new ErrnoError(
+      'EOVERFLOW',
+      `user_va ${hex(address)} + length ${hex(length)} exceeds 2^64`,
+    );
   }
   const startByte = Number(address & PAGE_MASK);
   const source: PageSource = { kind: 'user', mm: task.mm, address: address & ~PAGE_MASK };
@@ -146,9 +152,15 @@ function fileSource(task: Task, fd: number, start: bigint, length: bigint): Page
     return { kind: 'file', file: open.kind === 'memory' ? open.memory : undefined, start: first };
   }
   const buffer = open.file;
-  if (BigInt(buffer.size) <= start + length - 1n || length >> BigInt(PAGE_SHIFT) >= MAX_DMABUF_PAGES) {
+  if (
+    BigInt(buffer.size) <= start + length - 1n ||
+    length >> BigInt(PAGE_SHIFT) >= MAX_DMABUF_PAGES
+  ) {
     const size = buffer.size.toString(16);
-    throw new ErrnoError('EINVAL', `start ${hex(start)} + length ${hex(length)} exceeds the DMA-buf's 0x${size} bytes`);
+    throw new ErrnoError(
+      'EINVAL',
+      `start ${hex(start)} + length ${hex(length)} exceeds the DMA-buf's 0x${size} bytes`,
+    );
   }
   if (buffer.revoked) throw new ErrnoError('ENODEV', 'the DMA-buf is revoked');
   return { kind: 'dmabuf', buffer, start: first };
@@ -161,7 +173,9 @@ export function ioasCopy(call: Call<Cmd<typeof iommu_ioas_copy>>): void {
   checkFlags(cmd.flags, MAP_FLAGS);
   checkRange({ length: cmd.length, src_iova: cmd.src_iova, dst_iova: cmd.dst_iova });
   checkAccess(cmd.flags);
-  const slices = context.withIoas(cmd.src_ioas_id, ({ table }) => table.slices(cmd.src_iova, cmd.length));
+  const slices = context.withIoas(cmd.src_ioas_id, ({ table }) =>
+    table.slices(cmd.src_iova, cmd.length),
+  );
   try {
     context.withIoas(cmd.dst_ioas_id, ({ table }) => {
       const iova = fixedIova(cmd.flags, cmd.dst_iova);
@@ -185,7 +199,10 @@ export function ioasUnmap(call: Call<Cmd<typeof iommu_ioas_unmap>>): void {
       : unmapIova(table, cmd.iova, cmd.length);
     if (error) throw error;
     if (!everything && unmapped === 0n) {
-      throw new ErrnoError('ENOENT', `nothing is mapped from ${hex(cmd.iova)} on for ${hex(cmd.length)} bytes`);
+      throw new ErrnoError(
+        'ENOENT',
+        `nothing is mapped from ${hex(cmd.iova)} on for ${hex(cmd.length)} bytes`,
+      );
     }
     cmd.length = unmapped;
     call.respond();
@@ -200,6 +217,7 @@ export function unmapIova(
 ): { unmapped: bigint; error: ErrnoError | undefined } {
   if (length === 0n) throw new ErrnoError('EINVAL', 'length is 0');
   const last = iova + length - 1n;
-  if (last > IOVA_LAST) throw new ErrnoError('EOVERFLOW', `iova ${hex(iova)} + length ${hex(length)} exceeds 2^64`);
+  if (last > IOVA_LAST)
+    throw new ErrnoError('EOVERFLOW', `iova ${hex(iova)} + length ${hex(length)} exceeds 2^64`);
   return table.unmap(iova, last);
 }

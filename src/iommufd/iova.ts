@@ -51,7 +51,7 @@ function findUnused(
   last: bigint,
   request: IovaRequest,
 ): bigint | undefined {
-  for (let from = start; from <= last; ) {
+  for (let from = start; from <= last;) {
     const hole = areas.firstHole(from, last, request.length);
     if (!hole) return undefined;
     for (const span of reserved.spans(hole.start, hole.last)) {

@@ -96,12 +96,18 @@ export class LocalClient {
   }
 }
 
-function writeFields(type: StructType<unknown>, view: DataView, base: number, fields: object): void {
+function writeFields(
+  type: StructType<unknown>,
+  view: DataView,
+  base: number,
+  fields: object,
+): void {
   for (const [name, value] of Object.entries(fields)) {
     const field = type.fields.find((candidate) => candidate.name === name);
     if (!field) throw new TypeError(`${type.cName || 'the structure'} has no field ${name}`);
     const nested = field.type as Partial<StructType<unknown>>;
-    if (nested.fields) writeFields(field.type as StructType<unknown>, view, base + field.offset, value as object);
+    if (nested.fields)
+      writeFields(field.type as StructType<unknown>, view, base + field.offset, value as object);
     else field.type.write(view, base + field.offset, value);
   }
 }

@@ -84,7 +84,10 @@ export class ObjectTable {
     if (!object) throw new ErrnoError('ENOENT', `there is no object with id ${id}`);
     if (object.users !== 1) {
       const others = object.users - 1;
-      throw new ErrnoError('EBUSY', `${object.type} ${id} is in use by ${others} other object${others > 1 ? 's' : ''}`);
+      throw new ErrnoError(
+        'EBUSY',
+        `${object.type} ${id} is in use by ${others} other object${others > 1 ? 's' : ''}`,
+      );
     }
     this.remove(object);
   }
@@ -92,7 +95,8 @@ export class ObjectTable {
   /** Destroys an object of which the caller holds the last reference but the table's. */
   destroyUser(object: IommufdObject): void {
     object.users--;
-    if (object.users !== 1) throw new Error(`${object.type} ${object.id} still has ${object.users} users`);
+    if (object.users !== 1)
+      throw new Error(`${object.type} ${object.id} still has ${object.users} users`);
     this.remove(object);
   }
 
@@ -115,10 +119,12 @@ export class ObjectTable {
 
   /** The last close: destroys leaves first, until nothing is left. */
   destroyAll(): void {
-    for (let left = this.ids.size; left > 0; ) {
+    for (let left = this.ids.size; left > 0;) {
       for (const object of this) if (object.users === 1) this.remove(object);
       if (this.ids.size === left) {
-        const stuck = [...this].map((object) => `${object.type} ${object.id} (${object.users} users)`);
+        const stuck = [...this].map(
+          (object) => `${object.type} ${object.id} (${object.users} users)`,
+        );
         throw new Error(`objects hold each other at the last close: ${stuck.join(', ')}`);
       }
       left = this.ids.size;

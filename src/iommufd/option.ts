@@ -32,7 +32,8 @@ export function optionIoctl(call: OptionCall): void {
   call.respondPart(option.offsetof('val64'), 8);
 }
 
-const noSuchOp = (op: number): ErrnoError => new ErrnoError('EOPNOTSUPP', `there is no operation ${op}`);
+const noSuchOp = (op: number): ErrnoError =>
+  new ErrnoError('EOPNOTSUPP', `there is no operation ${op}`);
 
 /** Whether locked memory is charged to the address space (1) or the user (0); only before there is any object. */
 function rlimitMode({ cmd, context, task }: OptionCall): void {
@@ -46,7 +47,10 @@ function rlimitMode({ cmd, context, task }: OptionCall): void {
     throw new ErrnoError('EPERM', 'IOMMU_OPTION_RLIMIT_MODE needs CAP_SYS_RESOURCE');
   }
   if (!context.objects.isEmpty) {
-    throw new ErrnoError('EBUSY', 'IOMMU_OPTION_RLIMIT_MODE can only be set before there are objects');
+    throw new ErrnoError(
+      'EBUSY',
+      'IOMMU_OPTION_RLIMIT_MODE can only be set before there are objects',
+    );
   }
   if (cmd.val64 > 1n) throw new ErrnoError('EINVAL', `val64 is ${cmd.val64}, not 0 or 1`);
   context.accountMode = cmd.val64 === 1n ? AccountMode.MM : AccountMode.USER;

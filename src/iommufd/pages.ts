@@ -83,7 +83,8 @@ export class Pages {
     payer: Payer,
     accountMode: AccountMode,
   ) {
-    if (world.faults.point('alloc')) throw new ErrnoError('ENOMEM', 'no memory for the pages object');
+    if (world.faults.point('alloc'))
+      throw new ErrnoError('ENOMEM', 'no memory for the pages object');
     this.world = world;
     this.source = source;
     this.npages = npages;
@@ -128,7 +129,8 @@ export class Pages {
       same.users++;
       return;
     }
-    if (this.world.faults.point('alloc')) throw new ErrnoError('ENOMEM', 'no memory for the access');
+    if (this.world.faults.point('alloc'))
+      throw new ErrnoError('ENOMEM', 'no memory for the access');
     this.acquire(first, last);
     accesses.insert(new PageAccess(first, last));
   }
@@ -167,7 +169,8 @@ export class Pages {
   /** The frames of pinned pages `first..last`, in order. */
   frames(first: number, last: number): FrameRun[] {
     const { source } = this;
-    if (source.kind === 'dmabuf') return [this.dmabufFrames(source.buffer, source.start, first, last)];
+    if (source.kind === 'dmabuf')
+      return [this.dmabufFrames(source.buffer, source.start, first, last)];
     const runs: FrameRun[] = [];
     const { pinned } = this;
     for (let range = pinned?.first(first, last); range; range = pinned?.next(range, first, last)) {
@@ -187,8 +190,9 @@ export class Pages {
   copy(startByte: number, data: Uint8Array, write: boolean, slow: boolean, current: Mm): void {
     if (write && !this.writable) throw new ErrnoError('EPERM', 'the pages are mapped read-only');
     const { source } = this;
-    if (source.kind === 'dmabuf') throw new ErrnoError('EINVAL', 'a DMA-buf can not be read or written here');
-    if (source.kind === 'user' && (!slow && source.mm === current)) {
+    if (source.kind === 'dmabuf')
+      throw new ErrnoError('EINVAL', 'a DMA-buf can not be read or written here');
+    if (source.kind === 'user' && !slow && source.mm === current) {
       const at = source.address + BigInt(startByte);
       if (write ? source.mm.copyOut(at, data) : source.mm.copyIn(at, data)) return;
       throw new ErrnoError(
@@ -201,11 +205,21 @@ export class Pages {
     // Linux asks for write permission of one page only where it writes, of several wherever the map is writable.
     const single = first === last && source.kind === 'user' && source.mm.alive;
     locked(this.world.pagesLock, () => {
-      this.copyPages(this.resolve(first, last, single ? write : this.writable), startByte, data, write);
+      this.copyPages(
+        this.resolve(first, last, single ? write : this.writable),
+        startByte,
+        data,
+        write,
+      );
     });
   }
 
-  private copyPages(runs: readonly FrameRun[], startByte: number, data: Uint8Array, write: boolean): void {
+  private copyPages(
+    runs: readonly FrameRun[],
+    startByte: number,
+    data: Uint8Array,
+    write: boolean,
+  ): void {
     let done = 0;
     let offset = startByte % PAGE_SIZE;
     for (const run of runs) {
@@ -223,7 +237,11 @@ export class Pages {
   private resolve(first: number, last: number, write: boolean): FrameRun[] {
     const runs: FrameRun[] = [];
     for (const span of this.pinnedTree().spans(first, last)) {
-      runs.push(...(span.used ? this.frames(span.start, span.last) : this.find(span.start, span.last, write)));
+      runs.push(
+        ...(span.used
+          ? this.frames(span.start, span.last)
+          : this.find(span.start, span.last, write)),
+      );
     }
     return runs;
   }
@@ -242,7 +260,8 @@ export class Pages {
   }
 
   private pinPages(first: number, last: number): void {
-    if (this.world.faults.point('pin')) throw new ErrnoError('EFAULT', 'a page could not be pinned');
+    if (this.world.faults.point('pin'))
+      throw new ErrnoError('EFAULT', 'a page could not be pinned');
     let page = first;
     for (const run of this.find(first, last, this.writable)) {
       const range = new PinnedRange(page, this.world.memory.pin(run));
@@ -257,7 +276,12 @@ export class Pages {
     const offset = BigInt(first) << BigInt(PAGE_SHIFT);
     switch (source.kind) {
       case 'user': {
-        const found = world.memory.lookup(source.mm, source.address + offset, last - first + 1, write);
+        const found = world.memory.lookup(
+          source.mm,
+          source.address + offset,
+          last - first + 1,
+          write,
+        );
         if (!isBadPage(found)) return found;
         const at = found.address.toString(16);
         throw new ErrnoError('EFAULT', `the page at 0x${at} of the client is ${found.reason}`);
@@ -272,7 +296,10 @@ export class Pages {
   /** Source: memfd_pin_folios(). */
   private findInFile(file: FileMemory | undefined, at: bigint, pages: number): FrameRun[] {
     if (!file?.pinnable) {
-      throw new ErrnoError('EINVAL', 'the file is no memfd, shared memory or hugetlbfs: its pages can not be pinned');
+      throw new ErrnoError(
+        'EINVAL',
+        'the file is no memfd, shared memory or hugetlbfs: its pages can not be pinned',
+      );
     }
     const end = at + (BigInt(pages) << BigInt(PAGE_SHIFT));
     if (end > file.size()) {
@@ -292,7 +319,7 @@ export class Pages {
   private releaseUnused(first: number, last: number): void {
     const { pinned } = this;
     if (!pinned) return;
-    for (let range = pinned.first(first, last); range; ) {
+    for (let range = pinned.first(first, last); range;) {
       const following = pinned.next(range, first, last);
       this.trim(pinned, range, Math.max(first, range.start), Math.min(last, range.last));
       range = following;
@@ -313,7 +340,11 @@ export class Pages {
     let page = range.start;
     for (const { start, last: end } of unused) {
       const frame = pin.start + (start - page) * FRAMES_PER_PAGE;
-      const rest = this.world.memory.unpinPart(pin, frame, frame + (end - start + 1) * FRAMES_PER_PAGE - 1);
+      const rest = this.world.memory.unpinPart(
+        pin,
+        frame,
+        frame + (end - start + 1) * FRAMES_PER_PAGE - 1,
+      );
       this.npinned -= end - start + 1;
       const before = start > page ? rest.shift() : undefined;
       if (before) pinned.insert(new PinnedRange(page, before));
@@ -327,7 +358,9 @@ export class Pages {
 
   private unusedSpans(first: number, last: number): { start: number; last: number }[] {
     const unused: { start: number; last: number }[] = [];
-    for (const outer of this.accesses?.spans(first, last) ?? [{ used: false, start: first, last }]) {
+    for (const outer of this.accesses?.spans(first, last) ?? [
+      { used: false, start: first, last },
+    ]) {
       if (outer.used) continue;
       for (const inner of this.domains?.spans(outer.start, outer.last) ?? [outer]) {
         if (!inner.used) unused.push({ start: inner.start, last: inner.last });

@@ -3,15 +3,17 @@
  * IOMMU_TEST_CMD: the interface of the kernel's test driver (selftest.c), through which the kernel's own tests, and ours,
  * look behind the interface.
  */
-import {
-  type iommu_test_cmd,
-  iommu_test_op,
-  iommu_test_op_member,
-} from '../abi/iommufd_test.ts';
+import { type iommu_test_cmd, iommu_test_op, iommu_test_op_member } from '../abi/iommufd_test.ts';
 import type { Cmd } from '../abi/struct.ts';
 import { ErrnoError } from '../base/errno.ts';
 import type { Call } from './call.ts';
-import { accessPages, accessRw, createAccess, destroyAccessPages, replaceIoas } from './selftest_access.ts';
+import {
+  accessPages,
+  accessRw,
+  createAccess,
+  destroyAccessPages,
+  replaceIoas,
+} from './selftest_access.ts';
 import { addReserved, checkMap, checkRefs, memoryLimit } from './selftest_check.ts';
 import { checkDevCache, mockDomain, mockDomainReplace } from './selftest_device.ts';
 import { dmabufGet, dmabufRevoke } from './selftest_dmabuf.ts';
@@ -40,7 +42,8 @@ function done<M extends keyof Members>(
   member: M,
   body: (call: TestCall<M>) => number | void,
 ): TestOp {
-  const run = (call: Call<TestCmd>): number | void => body({ call, cmd: call.cmd, arg: call.cmd.u[member] });
+  const run = (call: Call<TestCmd>): number | void =>
+    body({ call, cmd: call.cmd, arg: call.cmd.u[member] });
   return { name, run, note: '' };
 }
 

@@ -52,7 +52,11 @@ export class SelftestAccess implements DeviceFile, AccessOps {
   /** Unpins an item; ENOENT where there is none (any more). */
   remove(id: number): void {
     const item = this.items.find((candidate) => candidate.id === id);
-    if (!item) throw new ErrnoError('ENOENT', `the access holds no pages ${id}: unpinned, or unmapped meanwhile`);
+    if (!item)
+      throw new ErrnoError(
+        'ENOENT',
+        `the access holds no pages ${id}: unpinned, or unmapped meanwhile`,
+      );
     this.drop(item);
   }
 
@@ -137,11 +141,15 @@ export function accessPages({ call, cmd, arg }: TestCall<'access_pages'>): void 
   checkFlags(flags, MOCK_FLAGS_ACCESS_WRITE | MOCK_FLAGS_ACCESS_SYZ);
   const { file, access } = accessOf(call.task, cmd.id);
   if (!file.needsPinPages) {
-    throw new ErrnoError('EOPNOTSUPP', 'the access was created without MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES');
+    throw new ErrnoError(
+      'EOPNOTSUPP',
+      'the access was created without MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES',
+    );
   }
   const iova = flags & MOCK_FLAGS_ACCESS_SYZ ? convert(access, arg.iova) : arg.iova;
   const first = iova & ~PAGE_MASK;
-  const npages = Number((BigInt.asUintN(64, iova + length + PAGE_MASK) & ~PAGE_MASK) - first) / PAGE_SIZE;
+  const npages =
+    Number((BigInt.asUintN(64, iova + length + PAGE_MASK) & ~PAGE_MASK) - first) / PAGE_SIZE;
   withCleanup((cleanup) => {
     const runs = access.pin(iova, length, (flags & MOCK_FLAGS_ACCESS_WRITE) !== 0);
     cleanup.defer(() => access.unpin(iova, length));
@@ -154,10 +162,16 @@ export function accessPages({ call, cmd, arg }: TestCall<'access_pages'>): void 
 }
 
 /** Compares pinned pages with those at an address of the caller: EBADE where they are not the same pages. */
-function checkPages(call: TestCall<'access_pages'>['call'], address: bigint, npages: number, pinned: FrameRun[]): void {
+function checkPages(
+  call: TestCall<'access_pages'>['call'],
+  address: bigint,
+  npages: number,
+  pinned: FrameRun[],
+): void {
   const { memory } = call.context.iommufd;
   const found = memory.lookup(call.task.mm, address & ~PAGE_MASK, npages, false);
-  if (isBadPage(found)) throw new ErrnoError('EFAULT', `the page at ${hex(found.address)} is ${found.reason}`);
+  if (isBadPage(found))
+    throw new ErrnoError('EFAULT', `the page at ${hex(found.address)} is ${found.reason}`);
   const [want, got] = [pagesOf(found), pagesOf(pinned)];
   const at = want.findIndex((frame, index) => frame !== got[index]);
   if (at < 0) return;
@@ -171,7 +185,8 @@ function pagesOf(runs: readonly FrameRun[]): number[] {
   );
 }
 
-const convert = (access: Access, iova: bigint): bigint => (access.table ? syzkallerIova(access.table, iova) : 0n);
+const convert = (access: Access, iova: bigint): bigint =>
+  access.table ? syzkallerIova(access.table, iova) : 0n;
 
 /** IOMMU_TEST_OP_ACCESS_RW */
 export function accessRw({ call, cmd, arg }: TestCall<'access_rw'>): void {

@@ -14,7 +14,8 @@ const PAGE = BigInt(PAGE_SIZE);
 export function addReserved({ call, cmd, arg: { start, length } }: TestCall<'add_reserved'>): void {
   if (length === 0n) throw new ErrnoError('EINVAL', 'length is 0');
   const last = start + length - 1n;
-  if (last > IOVA_LAST) throw new ErrnoError('EOVERFLOW', `start ${hex(start)} + length ${hex(length)} exceeds 2^64`);
+  if (last > IOVA_LAST)
+    throw new ErrnoError('EOVERFLOW', `start ${hex(start)} + length ${hex(length)} exceeds 2^64`);
   call.context.withIoas(cmd.id, ({ table }) => table.reserve(start, last, undefined));
 }
 
@@ -23,24 +24,30 @@ const LEAST_LIMIT = 12;
 
 /** IOMMU_TEST_OP_SET_TEMP_MEMORY_LIMIT: Linux cuts its batches smaller, with no change in results. We have no batches. */
 export function memoryLimit({ arg: { limit } }: TestCall<'memory_limit'>): void {
-  if (limit < LEAST_LIMIT) throw new ErrnoError('EINVAL', `limit ${limit} is less than ${LEAST_LIMIT}`);
+  if (limit < LEAST_LIMIT)
+    throw new ErrnoError('EINVAL', `limit ${limit} is less than ${LEAST_LIMIT}`);
 }
 
 /** The frame under a page of the caller; throws EFAULT. */
 function frameAt(call: Call<unknown>, address: bigint): number {
   const found = call.context.iommufd.memory.lookup(call.task.mm, address, 1, false);
-  if (isBadPage(found)) throw new ErrnoError('EFAULT', `the page at ${hex(address)} is ${found.reason}`);
+  if (isBadPage(found))
+    throw new ErrnoError('EFAULT', `the page at ${hex(address)} is ${found.reason}`);
   return found[0]?.frame ?? 0;
 }
 
 /** IOMMU_TEST_OP_MD_CHECK_REFS: the pages at `uptr` are each pinned `refs` times, else EIO. */
 export function checkRefs({ call, arg: { uptr, length, refs } }: TestCall<'check_refs'>): void {
   if (length % PAGE || uptr % PAGE || uptr + length > IOVA_LAST) {
-    throw new ErrnoError('EINVAL', `uptr ${hex(uptr)} or length ${hex(length)} is not aligned to pages`);
+    throw new ErrnoError(
+      'EINVAL',
+      `uptr ${hex(uptr)} or length ${hex(length)} is not aligned to pages`,
+    );
   }
   for (let at = uptr; at < uptr + length; at += PAGE) {
     const pins = call.context.iommufd.memory.pinsOf(frameAt(call, at));
-    if (pins !== refs) throw new ErrnoError('EIO', `the page at ${hex(at)} is pinned ${pins} times, not ${refs}`);
+    if (pins !== refs)
+      throw new ErrnoError('EIO', `the page at ${hex(at)} is pinned ${pins} times, not ${refs}`);
   }
 }
 
@@ -58,7 +65,10 @@ export function checkMap({ call, cmd, arg: { iova, length, uptr } }: TestCall<'c
       const offset = address % PAGE;
       const want = BigInt(frameAt(call, address - offset)) * BigInt(FRAME_SIZE) + offset;
       if (hwpt.domain.iovaToPhys(iova + done) === want) continue;
-      throw new ErrnoError('EINVAL', `iova ${hex(iova + done)} does not translate to the page at ${hex(address)}`);
+      throw new ErrnoError(
+        'EINVAL',
+        `iova ${hex(iova + done)} does not translate to the page at ${hex(address)}`,
+      );
     }
   } finally {
     objects.put(hwpt);

@@ -49,7 +49,8 @@ export function mockDomain({ call, cmd }: TestCall<'mock_domain_flags' | 'mock_d
     cleanup.defer(() => context.objects.abort(made));
     const flags = cmd.op === IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS ? arms.mock_domain_flags.dev_flags : 0;
     const device = hardware(context).createDevice(flags);
-    if (typeof device === 'number') throw checkErrno(device, `no mock device with flags 0x${flags.toString(16)}`);
+    if (typeof device === 'number')
+      throw checkErrno(device, `no mock device with flags 0x${flags.toString(16)}`);
     cleanup.defer(() => hardware(context).destroyDevice(device));
     const bound = IommufdDevice.claim(context, device, { selftest: true });
     cleanup.defer(() => bound.unbind());
@@ -79,12 +80,17 @@ export function mockDomainReplace({ call, cmd, arg }: TestCall<'mock_domain_repl
 }
 
 /** IOMMU_TEST_OP_DEV_CHECK_CACHE: EINVAL where the entry is not what the caller expects. */
-export function checkDevCache({ call, cmd, arg: { id, cache } }: TestCall<'check_dev_cache'>): void {
+export function checkDevCache({
+  call,
+  cmd,
+  arg: { id, cache },
+}: TestCall<'check_dev_cache'>): void {
   const { objects } = call.context;
   const bound = objects.get(cmd.id, IommufdDevice, 'a device');
   try {
     const found = hardware(call.context).cacheEntry(bound.device, id);
-    if (found !== cache) throw new ErrnoError('EINVAL', `cache entry ${id} is ${found ?? 'not there'}, not ${cache}`);
+    if (found !== cache)
+      throw new ErrnoError('EINVAL', `cache entry ${id} is ${found ?? 'not there'}, not ${cache}`);
   } finally {
     objects.put(bound);
   }

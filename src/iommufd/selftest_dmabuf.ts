@@ -10,7 +10,8 @@ const MAX_SIZE = 512 * PAGE_SIZE;
 /** IOMMU_TEST_OP_DMABUF_GET: a new DMA-buf of zeroes; the result is its descriptor. */
 export function dmabufGet({ call, arg: { length, open_flags } }: TestCall<'dmabuf_get'>): number {
   const size = Math.ceil(length / PAGE_SIZE) * PAGE_SIZE;
-  if (size === 0 || size > MAX_SIZE) throw new ErrnoError('EINVAL', `length ${length} is 0 or exceeds ${MAX_SIZE}`);
+  if (size === 0 || size > MAX_SIZE)
+    throw new ErrnoError('EINVAL', `length ${length} is 0 or exceeds ${MAX_SIZE}`);
   const { files } = call.task;
   const fd = files.reserve();
   const buffer = new DmaBuf(call.context.iommufd.memory, size);
@@ -19,7 +20,10 @@ export function dmabufGet({ call, arg: { length, open_flags } }: TestCall<'dmabu
 }
 
 /** IOMMU_TEST_OP_DMABUF_REVOKE */
-export function dmabufRevoke({ call, arg: { dmabuf_fd, revoked } }: TestCall<'dmabuf_revoke'>): void {
+export function dmabufRevoke({
+  call,
+  arg: { dmabuf_fd, revoked },
+}: TestCall<'dmabuf_revoke'>): void {
   const open = call.task.files.get(dmabuf_fd);
   if (!open) throw new ErrnoError('EBADF', `descriptor ${dmabuf_fd} is not open`);
   if (open.kind !== 'device' || !(open.file instanceof DmaBuf)) {

@@ -35,7 +35,10 @@ import { hex, IOVA_LAST } from './iova.ts';
 export function compatIoas(context: Context): Ioas {
   const ioas = context.vfioIoas;
   if (ioas && ioas.users > 0) return ioas;
-  throw new ErrnoError('ENODEV', 'no IOAS stands in for the VFIO container: set one with IOMMU_VFIO_IOAS, or attach a group');
+  throw new ErrnoError(
+    'ENODEV',
+    'no IOAS stands in for the VFIO container: set one with IOMMU_VFIO_IOAS, or attach a group',
+  );
 }
 
 /** IOMMU_VFIO_IOAS */
@@ -102,7 +105,12 @@ function checkArg(argsz: number, size: number, flags: number, known: number): vo
 /** VFIO_IOMMU_MAP_DMA */
 export function mapDma(context: Context, task: Task, arg: bigint): number {
   const { value: map } = readArg(task, arg, vfio_iommu_type1_dma_map);
-  checkArg(map.argsz, vfio_iommu_type1_dma_map.size, map.flags, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE);
+  checkArg(
+    map.argsz,
+    vfio_iommu_type1_dma_map.size,
+    map.flags,
+    VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+  );
   let prot: number = Prot.CACHE;
   if (map.flags & VFIO_DMA_MAP_FLAG_READ) prot |= Prot.READ;
   if (map.flags & VFIO_DMA_MAP_FLAG_WRITE) prot |= Prot.WRITE;
@@ -131,7 +139,10 @@ function unmapRequest(
 ): Unmapped {
   if (flags & VFIO_DMA_UNMAP_FLAG_ALL) {
     if (iova === 0n && size === 0n) return table.unmap(0n, IOVA_LAST);
-    throw new ErrnoError('EINVAL', `VFIO_DMA_UNMAP_FLAG_ALL with iova ${hex(iova)} and size ${hex(size)}, not 0 and 0`);
+    throw new ErrnoError(
+      'EINVAL',
+      `VFIO_DMA_UNMAP_FLAG_ALL with iova ${hex(iova)} and size ${hex(size)}, not 0 and 0`,
+    );
   }
   if (table.largePagesDisabled) {
     // Maps are cut at both ends of the request, so that it contains whole maps only.

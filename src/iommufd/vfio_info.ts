@@ -43,11 +43,17 @@ export function getInfo(context: Context, task: Task, arg: bigint): number {
 }
 
 /** Writes those that fit, chained; returns the size that info and all capabilities need. */
-function writeCapabilities(task: Task, arg: bigint, argsz: number, caps: readonly Uint8Array[]): number {
+function writeCapabilities(
+  task: Task,
+  arg: bigint,
+  argsz: number,
+  caps: readonly Uint8Array[],
+): number {
   let offset = INFO_SIZE;
   let previous: number | undefined;
   for (const cap of caps) {
-    if (argsz > offset && argsz - offset >= cap.length) copyToUser(task.mm, arg + BigInt(offset), cap);
+    if (argsz > offset && argsz - offset >= cap.length)
+      copyToUser(task.mm, arg + BigInt(offset), cap);
     if (previous !== undefined && argsz >= offset) {
       const next = new Uint8Array(4);
       new DataView(next.buffer).setUint32(0, offset, true);

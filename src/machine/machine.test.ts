@@ -20,7 +20,8 @@ function setUp() {
   const client = new LocalClient(machine.iommufd);
   client.process.mm.map(MEMORY, 0x10000);
   const ioas = client.call('IOMMU_IOAS_ALLOC', {}).out_ioas_id;
-  const mock = () => client.call('IOMMU_TEST_CMD', { op: IOMMU_TEST_OP_MOCK_DOMAIN, id: ioas }).u.mock_domain;
+  const mock = () =>
+    client.call('IOMMU_TEST_CMD', { op: IOMMU_TEST_OP_MOCK_DOMAIN, id: ioas }).u.mock_domain;
   const map = (iova: bigint, length: bigint) =>
     client.call('IOMMU_IOAS_MAP', { flags: 7, ioas_id: ioas, user_va: MEMORY, length, iova });
   return { machine, client, ioas, mock, map };
@@ -40,7 +41,11 @@ describe('a machine with the test IOMMU', () => {
     map(IOVA + 0x10_0000n, 4n * PAGE);
     for (const iova of [IOVA, IOVA + 0x10_0000n]) {
       const check_map = { iova, length: 4n * PAGE, uptr: MEMORY };
-      client.call('IOMMU_TEST_CMD', { op: IOMMU_TEST_OP_MD_CHECK_MAP, id: out_hwpt_id, u: { check_map } });
+      client.call('IOMMU_TEST_CMD', {
+        op: IOMMU_TEST_OP_MD_CHECK_MAP,
+        id: out_hwpt_id,
+        u: { check_map },
+      });
     }
   });
 

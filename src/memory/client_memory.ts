@@ -38,7 +38,12 @@ export class Pin extends IntervalNode<number> {
 /** Why a page can not be had: Linux answers EFAULT. */
 export interface BadPage {
   readonly address: bigint;
-  readonly reason: 'not mapped' | 'not readable' | 'not writable' | 'beyond the end of its file' | 'of a process that is gone';
+  readonly reason:
+    | 'not mapped'
+    | 'not readable'
+    | 'not writable'
+    | 'beyond the end of its file'
+    | 'of a process that is gone';
 }
 
 export const isBadPage = (found: FrameRun[] | BadPage): found is BadPage => 'reason' in found;
@@ -76,7 +81,7 @@ export class ClientMemory {
     if (!mm.alive) return { address, reason: 'of a process that is gone' };
     const runs: FrameRun[] = [];
     const end = address + byteOf(pages);
-    for (let at = address; at < end; ) {
+    for (let at = address; at < end;) {
       const mapping = mm.mappingAt(at);
       if (!mapping) return { address: at, reason: 'not mapped' };
       if (write && !mapping.writable) return { address: at, reason: 'not writable' };
@@ -163,7 +168,8 @@ export class ClientMemory {
   /** How many pins hold this frame: Linux's pin count of the page. */
   pinsOf(frame: number): number {
     let count = 0;
-    for (let pin = this.pins.first(frame, frame); pin; pin = this.pins.next(pin, frame, frame)) count++;
+    for (let pin = this.pins.first(frame, frame); pin; pin = this.pins.next(pin, frame, frame))
+      count++;
     return count;
   }
 
@@ -178,7 +184,7 @@ export class ClientMemory {
 
   private copy(frame: number, offset: number, bytes: Uint8Array, way: 'read' | 'write'): boolean {
     let at = frame * FRAME_SIZE + offset;
-    for (let done = 0; done < bytes.length; ) {
+    for (let done = 0; done < bytes.length;) {
       const current = Math.floor(at / FRAME_SIZE);
       const segment = this.segments.first(current, current);
       if (!segment) return false;
@@ -238,7 +244,7 @@ export class ClientMemory {
     let tree = this.placements.get(owner);
     if (!tree) this.placements.set(owner, (tree = new IntervalTree<number, Placement>(1)));
     const last = page + pages - 1;
-    for (let at = page; at <= last; ) {
+    for (let at = page; at <= last;) {
       const found = tree.first(at, at) ?? this.placeNew(tree, owner, at, whole);
       const until = Math.min(last, found.last);
       addRun(runs, found.frameOf(at), (until - at + 1) * FRAMES_PER_PAGE);
@@ -262,7 +268,9 @@ export class ClientMemory {
     const placement = new Placement(start, pages, frame);
     tree.insert(placement);
     const at = byteOf(start);
-    const backing: Backing = isMm(owner) ? { kind: 'user', mm: owner, at } : { kind: 'file', file: owner, at };
+    const backing: Backing = isMm(owner)
+      ? { kind: 'user', mm: owner, at }
+      : { kind: 'file', file: owner, at };
     this.segments.insert(new Segment(frame, pages * FRAMES_PER_PAGE, backing));
     return placement;
   }
@@ -271,7 +279,8 @@ export class ClientMemory {
   private findFrames(residue: number, frames: number): number {
     const align = ALIGN_PAGES * FRAMES_PER_PAGE;
     // A run near the client's own size does not need the alignment of 1 GiB: it can not hold so large an entry.
-    const step = frames >= align ? align : Math.max(FRAMES_PER_PAGE, 2 ** Math.floor(Math.log2(frames)));
+    const step =
+      frames >= align ? align : Math.max(FRAMES_PER_PAGE, 2 ** Math.floor(Math.log2(frames)));
     const want = (residue * FRAMES_PER_PAGE) % step;
     const hole = this.segments.firstHole(CLIENT_FIRST_FRAME, CLIENT_LAST_FRAME, frames + step);
     if (!hole) throw new RangeError(`no ${frames} free frames in a 52-bit physical address space`);
@@ -279,15 +288,22 @@ export class ClientMemory {
     return base;
   }
 
-  private unplace(owner: Owner, first: number, last: number, keep: (segment: Segment) => Segment): void {
+  private unplace(
+    owner: Owner,
+    first: number,
+    last: number,
+    keep: (segment: Segment) => Segment,
+  ): void {
     const tree = this.placements.get(owner);
     if (!tree) return;
     for (let place = tree.first(first, last); place; place = tree.first(first, last)) {
       tree.remove(place);
       const from = Math.max(first, place.start);
       const to = Math.min(last, place.last);
-      if (place.start < from) tree.insert(new Placement(place.start, from - place.start, place.frame));
-      if (to < place.last) tree.insert(new Placement(to + 1, place.last - to, place.frameOf(to + 1)));
+      if (place.start < from)
+        tree.insert(new Placement(place.start, from - place.start, place.frame));
+      if (to < place.last)
+        tree.insert(new Placement(to + 1, place.last - to, place.frameOf(to + 1)));
       this.orphan(place.frameOf(from), place.frameOf(to) + FRAMES_PER_PAGE - 1, keep);
     }
     if (tree.size === 0) this.placements.delete(owner);
@@ -295,11 +311,12 @@ export class ClientMemory {
 
   /** Frames that no owner has any more: pinned stretches are kept as `keep` makes them, the others are free. */
   private orphan(start: number, last: number, keep: (segment: Segment) => Segment): void {
-    for (let segment = this.segments.first(start, last); segment; ) {
+    for (let segment = this.segments.first(start, last); segment;) {
       const from = Math.max(start, segment.start);
       const to = Math.min(last, segment.last);
       this.segments.remove(segment);
-      if (segment.start < from) this.segments.insert(segment.slice(segment.start, from - segment.start));
+      if (segment.start < from)
+        this.segments.insert(segment.slice(segment.start, from - segment.start));
       if (to < segment.last) this.segments.insert(segment.slice(to + 1, segment.last - to));
       for (const span of this.pins.spans(from, to)) {
         if (!span.used) continue;
@@ -311,7 +328,7 @@ export class ClientMemory {
 
   /** After an unpin: frames that belong to no owner (saved or lost pages) and are not pinned any more are free. */
   private dropOrphans(start: number, last: number): void {
-    for (let segment = this.segments.first(start, last); segment; ) {
+    for (let segment = this.segments.first(start, last); segment;) {
       const next = this.segments.next(segment, start, last);
       const unpinned = !this.pins.first(segment.start, segment.last);
       if (unpinned && isOrphan(segment.backing)) this.segments.remove(segment);

@@ -78,7 +78,9 @@ export class LocalMm implements Mm {
   /** Maps `length` bytes at a page-aligned address and returns the bytes behind it. */
   map(address: bigint, length: number, options: LocalMapping = {}): Uint8Array {
     if (address % BigInt(PAGE_SIZE) || length % PAGE_SIZE || length <= 0) {
-      throw new RangeError(`a mapping of ${length} bytes at 0x${address.toString(16)} is not made of pages`);
+      throw new RangeError(
+        `a mapping of ${length} bytes at 0x${address.toString(16)} is not made of pages`,
+      );
     }
     const region = new Region(address, length, options);
     if (this.regions.first(region.start, region.last)) {
@@ -124,11 +126,22 @@ export class LocalMm implements Mm {
     const region = this.regions.first(address, address);
     if (!region) return undefined;
     const { start, last, readable, writable, file, offset } = region;
-    return { start, last, readable, writable, shared: region.shared ? { file, offset } : undefined };
+    return {
+      start,
+      last,
+      readable,
+      writable,
+      shared: region.shared ? { file, offset } : undefined,
+    };
   }
 
-  private copy(address: bigint, bytes: Uint8Array, way: 'read' | 'write', protect: boolean): boolean {
-    for (let done = 0; done < bytes.length; ) {
+  private copy(
+    address: bigint,
+    bytes: Uint8Array,
+    way: 'read' | 'write',
+    protect: boolean,
+  ): boolean {
+    for (let done = 0; done < bytes.length;) {
       const at = address + BigInt(done);
       const region = this.regions.first(at, at);
       if (!region) return false;

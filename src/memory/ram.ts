@@ -67,7 +67,8 @@ export class Ram {
   /** 2^lg2 frames of zeroes, aligned to their length; the first frame's number, or {@link NO_MEMORY}. */
   alloc(lg2: number): number {
     if (this.#faults.point('alloc')) return NO_MEMORY;
-    if (lg2 > MAX_RUN_LG2) throw new RangeError(`a run of 2^${lg2} frames: at most 2^${MAX_RUN_LG2}`);
+    if (lg2 > MAX_RUN_LG2)
+      throw new RangeError(`a run of 2^${lg2} frames: at most 2^${MAX_RUN_LG2}`);
     let size = lg2;
     let index = this.#pop(size);
     while (index < 0 && size < MAX_RUN_LG2) index = this.#pop(++size);
@@ -85,7 +86,8 @@ export class Ram {
   free(frame: number): void {
     let index = frame - this.firstFrame;
     const state = this.has(frame) ? this.#state(index) : INSIDE;
-    if ((state & TAKEN) === 0) throw new Error(`frame 0x${frame.toString(16)} is not an allocated run`);
+    if ((state & TAKEN) === 0)
+      throw new Error(`frame 0x${frame.toString(16)} is not an allocated run`);
     let lg2 = state & LG2_MASK;
     this.#live -= 2 ** lg2;
     this.#setState(index, INSIDE);
@@ -137,7 +139,8 @@ export class Ram {
 
   #chunk(index: number): Uint32Array {
     const chunk = this.chunks[index >>> MAX_RUN_LG2];
-    if (!chunk) throw new Error(`frame 0x${(index + this.firstFrame).toString(16)} was never allocated`);
+    if (!chunk)
+      throw new Error(`frame 0x${(index + this.firstFrame).toString(16)} was never allocated`);
     return chunk;
   }
 

@@ -28,7 +28,11 @@ export class Segment extends IntervalNode<number> {
 
   /** The same frames from `frame` on, as a segment of their own. */
   slice(frame: number, frames: number): Segment {
-    return new Segment(frame, frames, advance(this.backing, (frame - this.start) * FRAME_SIZE, frames));
+    return new Segment(
+      frame,
+      frames,
+      advance(this.backing, (frame - this.start) * FRAME_SIZE, frames),
+    );
   }
 
   /** Reads bytes at an offset into the segment; false where its bytes can not be reached. */

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+/** exec and exit: the last moment at which the pages of a whole address space can be saved. */
+import { accessSync, constants, readlinkSync } from 'node:fs';
+import type { CallHost, Handlers } from './call_host.ts';
+import type { ProcessMm } from './process_mm.ts';
+import { readSmall } from './proc_read.ts';
+import { AT_EMPTY_PATH, AT_FDCWD, RLIMIT_NOFILE } from './uapi.ts';
+
+const EVERYTHING = 0xffff_ffff_ffff_ffffn;
+
+/**
+ * `nofile` is the soft limit of descriptors that the program gets: it is set at the first exec, so that our own never changes.
+ */
+export function execCalls(host: CallHost, nofile: number | undefined): Handlers {
+  const { notification: call, arch, clients } = host;
+  const handlers: Handlers = [];
+  let started = false;
+
+  const startProgram = (): void => {
+    started = true;
+    if (nofile === undefined) return;
+    const { libc, arena, scratch } = host;
+    const limit = arena.base + scratch;
+    const nr = arch.calls.prlimit64;
+    if (libc.call6(nr, call.tid, RLIMIT_NOFILE, 0, limit, 0, 0) !== 0) return;
+    arena.writeWord(scratch, nofile);
+    libc.call6(nr, call.tid, RLIMIT_NOFILE, limit, 0, 0, 0);
+  };
+
+  /** Saves the pages of an address space that ends with this call: not where somebody else goes on using it (vfork). */
+  const saveAll = (): void => {
+    if (!clients.anyPins()) return;
+    const mm = clients.pinnedMmOf(call.tid);
+    if (mm === undefined || sharedWithOthers(mm)) return;
+    clients.enterCall(mm, call.tid);
+    mm.pinObserver?.release(0n, EVERYTHING);
+  };
+  const sharedWithOthers = (mm: ProcessMm): boolean => {
+    const status = readSmall(`/proc/${call.tid}/status`);
+    const field = (name: string): number =>
+      Number(new RegExp(`^${name}:\\s*(\\d+)`, 'm').exec(status)?.[1] ?? 0);
+    const tgid = field('Tgid');
+    for (const user of mm.users) if (user !== tgid) return true;
+    return clients.shareMm(tgid, field('PPid'));
+  };
+
+  const exec = (dirfd: number, pathIndex: number, flags: number): void => {
+    if (!started) startProgram();
+    if (clients.anyPins() && wouldStart(dirfd, pathIndex, flags)) saveAll();
+    clients.execStarts(call.tid);
+    call.resume();
+  };
+  /** Whether the file is there to be executed: execvp tries one directory after the other. */
+  const wouldStart = (dirfd: number, pathIndex: number, flags: number): boolean => {
+    const path = host.transfer.readString(call.tid, call.big(pathIndex), 4096);
+    if (path === undefined) return false;
+    if (path === '' && flags & AT_EMPTY_PATH) return true;
+    const base = dirfd === AT_FDCWD ? 'cwd' : `fd/${dirfd}`;
+    try {
+      const root = readlinkSync(`/proc/${call.tid}/root`);
+      const from = path.startsWith('/') ? (root === '/' ? '' : root) : `/proc/${call.tid}/${base}/`;
+      accessSync(Buffer.from(`${from}${path}`, 'latin1'), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  };
+
+  handlers[arch.calls.execve] = () => exec(AT_FDCWD, 0, 0);
+  handlers[arch.calls.execveat] = () => exec(call.int(0), 1, call.uint(4));
+  handlers[arch.calls.exit_group] = () => {
+    saveAll();
+    call.resume();
+  };
+  handlers[arch.calls.exit] = () => {
+    // One thread ends. Only the last one takes the address space with it.
+    if (clients.anyPins() && /^Threads:\s*1$/m.test(readSmall(`/proc/${call.tid}/status`))) {
+      saveAll();
+    }
+    call.resume();
+  };
+  return handlers;
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+/** System calls that take a path: opens, stats, access and readlink of our device nodes. Others go on to Linux. */
+import type { SyscallName, OldSyscallName } from './arch.ts';
+import type { CallHost, Handlers } from './call_host.ts';
+import type { ClientTask } from './client_task.ts';
+import { type NodeFacts, permits, statBytes, statxBytes } from './node_stat.ts';
+import { DevicePaths, type ProcPath, parseProcPath } from './paths.ts';
+import { openDevice } from './open_device.ts';
+import { openStatus } from './proc_status.ts';
+import {
+  AT_EACCESS,
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  EXDEV,
+  O_CREAT,
+  O_WRONLY,
+} from './uapi.ts';
+
+const PATH_MAX = 4096;
+const EINVAL = 22;
+const EFAULT = 14;
+const ENOTDIR = 20;
+const EACCES = 13;
+const ENXIO = 6;
+const ESRCH = 3;
+const RESOLVE_BENEATH = 8n;
+/** Bytes of the first version of `struct open_how`. */
+const OPEN_HOW_BYTES = 24;
+/** Inode numbers of the nodes; devtmpfs counts from 1. */
+const FIRST_NODE_INODE = 700;
+
+export function pathCalls(host: CallHost): Handlers {
+  const { notification: call, transfer, arch } = host;
+  const paths = new DevicePaths(host.devices);
+  const seconds = Math.floor(Date.now() / 1000);
+  const handlers: Handlers = [];
+
+  const on = (name: SyscallName | OldSyscallName, handler: () => void): void => {
+    const nr = (arch.calls as Readonly<Partial<Record<string, number>>>)[name];
+    if (nr !== undefined) handlers[nr] = handler;
+  };
+  const pathAt = (index: number): string | undefined =>
+    transfer.readString(call.tid, call.big(index), PATH_MAX);
+  const nodeOf = (device: NodeFacts['device']): NodeFacts => ({
+    device,
+    uid: host.owner.uid,
+    gid: host.owner.gid,
+    inode: FIRST_NODE_INODE + host.devices.indexOf(device),
+    seconds,
+  });
+  const mayAccess = (task: ClientTask, node: NodeFacts, wanted: number, real: boolean): boolean => {
+    const ids = task.ids();
+    return permits(node, wanted, {
+      uid: real ? ids.real : ids.fsuid,
+      gid: ids.fsgid,
+      groups: ids.groups,
+      capable: (capability) => task.capable(capability),
+    });
+  };
+
+  const open = (dirfd: number, path: string | undefined, flags: number, resolve: bigint): void => {
+    if (path === undefined) return void call.resume();
+    const found = paths.find(call.tid, dirfd, path);
+    if (found === undefined) return openProc(path, flags);
+    const task = host.clients.verified(call.tid);
+    if (task === undefined) return void call.reply(-ESRCH);
+    if (resolve & RESOLVE_BENEATH && path.startsWith('/')) return void call.reply(-EXDEV);
+    if (found.asDirectory) return void call.reply(-ENOTDIR);
+    const node = nodeOf(found.device);
+    openDevice(host, task, found.device, flags, (wanted) => mayAccess(task, node, wanted, false));
+  };
+
+  const openProc = (path: string, flags: number): void => {
+    const proc = parseProcPath(path);
+    if (proc?.kind === 'status' && openStatus(host, proc.pid, flags)) return;
+    if (proc?.kind !== 'fd') return void call.resume();
+    const ours = fileAt(proc);
+    if (ours === undefined) return void call.resume();
+    // Linux opens the node again and makes a new context; a file without a node cannot be opened.
+    const { device } = ours;
+    if (device === undefined) return void call.reply(-ENXIO);
+    const task = host.clients.verified(call.tid);
+    if (task === undefined) return void call.reply(-ESRCH);
+    openDevice(host, task, device, flags, (wanted) =>
+      mayAccess(task, nodeOf(device), wanted, false),
+    );
+  };
+
+  const fileAt = (proc: ProcPath & { kind: 'fd' }) => {
+    if (proc.fd < host.range.low || proc.fd >= host.range.high) return undefined;
+    const task = host.clients.verified(proc.pid ?? call.tid);
+    const file = task?.files.identify(proc.fd);
+    return typeof file === 'object' ? file : undefined;
+  };
+
+  const openHow = (): void => {
+    const how = new Uint8Array(OPEN_HOW_BYTES);
+    if (call.word(3) < OPEN_HOW_BYTES || !transfer.read(call.tid, call.big(2), how)) {
+      return void call.resume();
+    }
+    const view = new DataView(how.buffer);
+    open(call.int(0), pathAt(1), view.getUint32(0, true), view.getBigUint64(16, true));
+  };
+
+  /** Writes the answer of a stat where `address` points; `undefined` lets Linux answer. */
+  const answerStat = (node: NodeFacts | undefined, address: bigint, isStatx: boolean): void => {
+    if (node === undefined) return void call.resume();
+    const bytes = isStatx ? statxBytes(node) : statBytes(arch.stat, node);
+    call.reply(transfer.write(call.tid, address, bytes) ? 0 : -EFAULT);
+  };
+  const statPath = (dirfd: number, index: number, buffer: bigint): void => {
+    const path = pathAt(index);
+    const found = path === undefined ? undefined : paths.find(call.tid, dirfd, path);
+    if (found?.asDirectory === true) return void call.reply(-ENOTDIR);
+    answerStat(found === undefined ? undefined : nodeOf(found.device), buffer, false);
+  };
+  const nodeOfFd = (fd: number): NodeFacts | undefined => {
+    const file = host.clients.verified(call.tid)?.files.identify(fd);
+    return typeof file === 'object' && file.device !== undefined ? nodeOf(file.device) : undefined;
+  };
+  const statAt = (flags: number, buffer: bigint, isStatx: boolean): void => {
+    const path = pathAt(1);
+    if (path === undefined) return void call.resume();
+    if (path === '') {
+      const node = flags & AT_EMPTY_PATH ? nodeOfFd(call.int(0)) : undefined;
+      return answerStat(node, buffer, isStatx);
+    }
+    const found = paths.find(call.tid, call.int(0), path);
+    if (found?.asDirectory === true) return void call.reply(-ENOTDIR);
+    answerStat(found === undefined ? undefined : nodeOf(found.device), buffer, isStatx);
+  };
+
+  const access = (dirfd: number, index: number, mode: number, flags: number): void => {
+    const path = pathAt(index);
+    const found = path === undefined ? undefined : paths.find(call.tid, dirfd, path);
+    if (found === undefined) return void call.resume();
+    if (found.asDirectory) return void call.reply(-ENOTDIR);
+    if (mode & ~7) return void call.reply(-EINVAL);
+    const task = host.clients.verified(call.tid);
+    const real = (flags & AT_EACCESS) === 0;
+    const allowed =
+      task !== undefined && (mode === 0 || mayAccess(task, nodeOf(found.device), mode, real));
+    call.reply(allowed ? 0 : -EACCES);
+  };
+
+  const readlink = (dirfd: number, index: number): void => {
+    const path = pathAt(index);
+    if (path === undefined) return void call.resume();
+    const found = paths.find(call.tid, dirfd, path);
+    if (found !== undefined) return void call.reply(found.asDirectory ? -ENOTDIR : -EINVAL);
+    const proc = parseProcPath(path);
+    const ours = proc?.kind === 'fd' ? fileAt(proc) : undefined;
+    const size = call.int(index + 2);
+    if (ours === undefined || size <= 0) return void call.resume();
+    const text = Buffer.from(ours.file.name).subarray(0, size);
+    call.reply(transfer.write(call.tid, call.big(index + 1), text) ? text.length : -EFAULT);
+  };
+
+  on('open', () => open(AT_FDCWD, pathAt(0), call.uint(1), 0n));
+  on('creat', () => open(AT_FDCWD, pathAt(0), O_CREAT | O_WRONLY, 0n));
+  on('openat', () => open(call.int(0), pathAt(1), call.uint(2), 0n));
+  on('openat2', openHow);
+  on('stat', () => statPath(AT_FDCWD, 0, call.big(1)));
+  on('lstat', () => statPath(AT_FDCWD, 0, call.big(1)));
+  on('fstat', () => answerStat(nodeOfFd(call.int(0)), call.big(1), false));
+  on('newfstatat', () => statAt(call.uint(3), call.big(2), false));
+  on('statx', () => statAt(call.uint(2), call.big(4), true));
+  on('access', () => access(AT_FDCWD, 0, call.int(1), 0));
+  on('faccessat', () => access(call.int(0), 1, call.int(2), 0));
+  on('faccessat2', () => access(call.int(0), 1, call.int(2), call.int(3)));
+  on('readlink', () => readlink(AT_FDCWD, 0));
+  on('readlinkat', () => readlink(call.int(0), 1));
+  return handlers;
+}
