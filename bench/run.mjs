@@ -53,20 +53,26 @@ function rowsOf([program = '', ...args]) {
 /** @param {number[]} values */
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
 
-/** The same client under both supervisors, in turns, so that what else the machine does falls on both. */
-function measureFloor(/** @type {string} */ client, /** @type {string} */ supervisor, /** @type {number} */ rounds) {
-  const best = { ours: /** @type {Figure} */ ({ missing: 'it did not run' }), floor: Infinity, ratio: Infinity };
+/**
+ * The same client under both supervisors, in turns, so that what else the machine does falls on both.
+ * @param {string} client
+ * @param {string} supervisor
+ * @param {number} rounds
+ */
+function measureFloor(client, supervisor, rounds) {
+  /** @type {Figure} */
+  let reason = { missing: 'it did not run' };
   const ours = [];
   const floors = [];
   for (let round = 0; round < rounds; round++) {
     const floor = rowsOf([supervisor, client, '-f', '/dev/null'])[0]?.figure;
     const own = rowsOf([...runUnder, client])[0]?.figure;
     if (own && 'p50' in own) ours.push(own);
-    else if (own) best.ours = own;
+    else if (own) reason = own;
     if (floor && 'p50' in floor) floors.push(floor.p50);
   }
   const middle = ours.toSorted((a, b) => a.p50 - b.p50)[Math.floor(ours.length / 2)];
-  figures.set('64-byte ioctl', middle ?? best.ours);
+  figures.set('64-byte ioctl', middle ?? reason);
   if (floors.length === 0) return;
   single('(C supervisor, 64-byte ioctl)', median(floors));
   if (middle) single('64-byte ioctl, times the C supervisor', middle.p50 / median(floors));
@@ -74,7 +80,9 @@ function measureFloor(/** @type {string} */ client, /** @type {string} */ superv
 
 /** @param {number} rounds */
 function measureTrue(rounds) {
+  /** @type {number[]} */
   const bare = [];
+  /** @type {number[]} */
   const under = [];
   for (let round = 0; round < rounds; round++) {
     for (const [command, times] of /** @type {[string[], number[]][]} */ ([
@@ -100,8 +108,8 @@ function residentBytes(pid) {
 
 /** @param {string} program @param {number} max */
 async function measureAreas(program, max) {
-  const [command = '', ...args] = [...runUnder, program, '-w', '-m', String(max)];
-  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const args = [...runUnder.slice(1), program, '-w', '-m', String(max)];
+  const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   const ended = new Promise((resolve) => child.once('close', resolve));
   child.stdin.on('error', () => {}); // it ended early, which its rows tell
   /** @type {{ areas: number, bytes: number }[]} */

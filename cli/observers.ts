@@ -1,34 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Observer } from '../host/observer.ts';
+import type { DeviceFile } from '../src/kernel/file.ts';
 import { objectsHeldBy } from './held_objects.ts';
 import type { Printer } from './strace/printer.ts';
 import type { Summary } from './summary/summary.ts';
 
-/** Prints each event as it happens. Files that ioctls make are recorded from their first call on. */
-export const tracing = (printer: Printer): Observer => ({
+/**
+ * What files hold when they are released. The supervisor tells of a close when the file has been released already, so
+ * the last look at it is taken on the way.
+ */
+export class LastLooks {
+  readonly #held = new WeakMap<DeviceFile, string>();
+
+  watch(file: DeviceFile): void {
+    const release = file.release.bind(file);
+    file.release = () => {
+      this.#held.set(file, objectsHeldBy(file));
+      release();
+    };
+  }
+
+  /** The objects that a released file held; empty for a file that was never watched. */
+  of(file: DeviceFile): string {
+    return this.#held.get(file) ?? '';
+  }
+}
+
+/** Prints each event as it happens. */
+export const tracing = (printer: Printer, looks: LastLooks): Observer => ({
   opened: (pid, path, value, file, why) => {
     if (file) file.recording = true;
     printer.opened(pid, path, { value, why });
   },
   called: (pid, fd, _file, cmd, arg, result) => printer.called(pid, { fd, cmd, arg, result }),
-  closed: (file) => printer.closed(file.name, objectsHeldBy(file)),
+  closed: (file) => printer.closed(file.name, looks.of(file)),
   other: (pid, text) => printer.other(pid, text),
 });
 
 /** Counts each event. */
-export const counting = (summary: Summary): Observer => ({
+export const counting = (summary: Summary, looks: LastLooks): Observer => ({
   opened: (pid, _path, _value, file) => {
     if (file) summary.opened(pid, file);
   },
   called: (pid, _fd, file, cmd, _arg, { value }, micros) =>
     summary.called(pid, file, cmd, value, micros),
-  closed: (file) => summary.closed(file, objectsHeldBy(file)),
+  closed: (file) => summary.closed(file, looks.of(file)),
 });
 
-/** Tells all of them, in their order. */
-export const all = (observers: readonly Observer[]): Observer => ({
-  opened: (...event) => observers.forEach((each) => each.opened?.(...event)),
-  called: (...event) => observers.forEach((each) => each.called?.(...event)),
-  closed: (...event) => observers.forEach((each) => each.closed?.(...event)),
-  other: (...event) => observers.forEach((each) => each.other?.(...event)),
+/** Tells all of them, in their order, and takes the last looks. */
+export const all = (observers: readonly Observer[], looks: LastLooks): Observer => ({
+  opened: (...event) => {
+    const [, , , file] = event;
+    if (file) looks.watch(file);
+    for (const each of observers) each.opened?.(...event);
+  },
+  called: (...event) => {
+    for (const each of observers) each.called?.(...event);
+  },
+  closed: (file) => {
+    for (const each of observers) each.closed?.(file);
+  },
+  other: (pid, text) => {
+    for (const each of observers) each.other?.(pid, text);
+  },
 });

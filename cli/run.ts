@@ -4,64 +4,75 @@ import { isatty } from 'node:tty';
 import { HostError } from '../host/host_error.ts';
 import type { Observer } from '../host/observer.ts';
 import { run } from '../host/run.ts';
+import { Iommufd } from '../src/iommufd/iommufd.ts';
 import type { RunArguments } from './command_line.ts';
+import { devicesOf } from './devices.ts';
 import { DescriptorSink, type LineSink } from './line_sink.ts';
 import { styleFor } from './style.ts';
-import { devicesOf } from './devices.ts';
 
 const STANDARD_ERROR = 2;
 
-/** Opens FILE of `-o`; Node marks it close-on-exec, so the program does not inherit it. */
+/** Opens FILE of `-o`. Node marks it close-on-exec, so the program does not inherit it. */
 function openOutput(path: string): number {
   try {
     return openSync(path, 'w');
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    throw new HostError(`cannot write the trace: ${why}`);
+    throw new HostError(`cannot write to the file of -o: ${why}`);
   }
 }
 
-/** What is printed during and after the run. Modules that only printing needs are loaded only then. */
+/** What is printed during and after the run. */
 interface Reports {
-  readonly observer: Observer | undefined;
+  readonly observer: Observer;
   finish(exitStatus: number): void;
 }
 
-async function reportsOf(options: RunArguments, sink: LineSink, fd: number): Promise<Reports> {
-  if (!options.strace && !options.summary) return { observer: undefined, finish: () => undefined };
-  const { all, counting, tracing } = await import('./observers.ts');
+/** Loads what printing needs, and only then: a run without reports starts without it. */
+async function reportsOf(options: RunArguments, sink: LineSink, colours: boolean): Promise<Reports> {
+  const { all, counting, LastLooks, tracing } = await import('./observers.ts');
+  const looks = new LastLooks();
   const observers: Observer[] = [];
   const atEnd: ((exitStatus: number) => void)[] = [];
   if (options.strace) {
     const { Printer } = await import('./strace/printer.ts');
-    const printer = new Printer(sink, styleFor(isatty(fd), process.env));
-    observers.push(tracing(printer));
+    const printer = new Printer(sink, styleFor(colours, process.env));
+    observers.push(tracing(printer, looks));
     atEnd.push((exitStatus) => printer.exited(exitStatus));
   }
   if (options.summary) {
     const { Summary } = await import('./summary/summary.ts');
     const summary = new Summary();
-    observers.push(counting(summary));
-    atEnd.push(() => summary.lines().forEach((line) => sink.line(line)));
+    observers.push(counting(summary, looks));
+    atEnd.push(() => {
+      for (const line of summary.lines()) sink.line(line);
+    });
   }
   return {
-    observer: all(observers),
-    finish: (exitStatus) => atEnd.forEach((report) => report(exitStatus)),
+    observer: all(observers, looks),
+    finish: (exitStatus) => {
+      for (const report of atEnd) report(exitStatus);
+    },
   };
 }
 
-/** Runs a program; returns the exit status that iommulator ends with. */
+/** Runs a program under the engine; returns the exit status that iommulator ends with. Throws HostError. */
 export async function runCommand(options: RunArguments): Promise<number> {
   const fd = options.output === undefined ? STANDARD_ERROR : openOutput(options.output);
   const sink = new DescriptorSink(fd);
-  const reports = await reportsOf(options, sink, fd);
-  const { exitStatus } = await run({
+  const wanted = options.strace || options.summary;
+  const reports = wanted ? await reportsOf(options, sink, isatty(fd)) : undefined;
+  const { exitStatus, why } = await run({
     command: options.command,
-    devices: devicesOf(),
+    devices: devicesOf(new Iommufd()),
     fast: options.fast,
     allowIoUring: options.allowIoUring,
-    ...(reports.observer && { observer: reports.observer }),
+    ...(reports && { observer: reports.observer }),
   });
-  reports.finish(exitStatus);
+  if (why !== '') console.error(`iommulator: ${why}`);
+  reports?.finish(exitStatus);
+  if (sink.failure !== undefined && options.output !== undefined) {
+    console.error(`iommulator: ${options.output} is incomplete: ${sink.failure}`);
+  }
   return exitStatus;
 }

@@ -16,7 +16,7 @@ export class Arena {
   private end = 0;
 
   constructor(sizeBytes: number, addressOf: (bytes: Uint8Array) => bigint) {
-    const buffer = new ArrayBuffer(sizeBytes);
+    const buffer = new ArrayBuffer(Math.ceil(sizeBytes / 64) * 64);
     this.bytes = Buffer.from(buffer);
     this.u8 = new Uint8Array(buffer);
     this.u32 = new Uint32Array(buffer);

@@ -24,6 +24,14 @@ export interface FilterOptions {
   /** Leave out the calls that only matter for pages that are pinned (all but exec and exit). */
   readonly fast: boolean;
   readonly allowIoUring: boolean;
+  /** Our own C library: memory calls made from there are the spawning thread's and are let through. */
+  readonly ownCode: CodeRange | undefined;
+}
+
+/** Addresses of instructions, `[start, end)`, within one 4 GiB stretch. */
+export interface CodeRange {
+  readonly start: number;
+  readonly end: number;
 }
 
 type Name = SyscallName | OldSyscallName;
@@ -41,6 +49,8 @@ const RET_ERRNO_EPERM = 0x00050001;
 
 const OFFSET_NR = 0;
 const OFFSET_ARCH = 4;
+const OFFSET_IP_LOW = 8;
+const OFFSET_IP_HIGH = 12;
 const offsetOfArgument = (index: number): number => 16 + 8 * index;
 
 /** What one system call must satisfy to be seen. Tests look at the low 32 bits: descriptors and flags are ints. */
@@ -126,15 +136,19 @@ export function buildFilter(arch: Arch, options: FilterOptions): Uint8Array {
   program.emit(JUMP_EQUAL, 1, 0, arch.audit);
   program.emit(RETURN, 0, 0, RET_ALLOW);
   program.emit(LOAD, 0, 0, OFFSET_NR);
-  const rules = [...base, ...(options.fast ? fastOnly : pages)];
-  if (!options.allowIoUring) rules.push(['io_uring_setup', { is: 'refused' }]);
-  for (const [name, test] of rules) {
-    const nr = (arch.calls as Readonly<Partial<Record<Name, number>>>)[name];
-    if (nr === undefined) continue;
-    const block = testBlock(test, options.range);
-    program.emit(JUMP_EQUAL, 0, block.length, nr);
-    for (const item of block) program.emit(...item);
-  }
+  const emit = (rules: readonly (readonly [Name, Test])[], before: readonly Instruction[]): void => {
+    for (const [name, test] of rules) {
+      const nr = (arch.calls as Readonly<Partial<Record<Name, number>>>)[name];
+      if (nr === undefined) continue;
+      const block = [...before, ...testBlock(test, options.range)];
+      program.emit(JUMP_EQUAL, 0, block.length, nr);
+      for (const item of block) program.emit(...item);
+    }
+  };
+  emit(base, []);
+  if (options.fast) emit(fastOnly, []);
+  else emit(pages, options.ownCode === undefined ? [] : allowFrom(options.ownCode));
+  if (!options.allowIoUring) emit([['io_uring_setup', { is: 'refused' }]], []);
   program.emit(RETURN, 0, 0, RET_ALLOW);
   return program.bytes();
 }
@@ -200,6 +214,18 @@ function testBlock(test: Test, range: FdRange): Instruction[] {
         allow,
       ];
   }
+}
+
+/** Returns where the call comes from `code`, and falls through elsewhere. */
+function allowFrom(code: CodeRange): Instruction[] {
+  return [
+    [LOAD, 0, 0, OFFSET_IP_HIGH],
+    [JUMP_EQUAL, 0, 4, Math.floor(code.start / 0x1_0000_0000)],
+    [LOAD, 0, 0, OFFSET_IP_LOW],
+    [JUMP_GREATER_EQUAL, 0, 2, code.start % 0x1_0000_0000],
+    [JUMP_GREATER_EQUAL, 1, 0, code.end % 0x1_0000_0000],
+    [RETURN, 0, 0, RET_ALLOW],
+  ];
 }
 
 function oneOf(

@@ -90,7 +90,7 @@ export class Mappings {
         arena.view.getUint32(query + 76, true),
       ),
       name:
-        nameBytes > 1 ? arena.bytes.latin1Slice(this.name, this.name + nameBytes - 1) : '',
+        nameBytes > 1 ? arena.bytes.toString('latin1', this.name, this.name + nameBytes - 1) : '',
     };
   }
 }

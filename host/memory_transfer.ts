@@ -60,7 +60,7 @@ export class MemoryTransfer {
       const got = this.move(this.libc.processVmReadv, tid, address, length);
       if (got <= 0) return undefined;
       const end = this.arena.u8.indexOf(0, this.data);
-      if (end >= 0 && end < this.data + got) return this.arena.bytes.latin1Slice(this.data, end);
+      if (end >= 0 && end < this.data + got) return this.arena.bytes.toString('latin1', this.data, end);
       if (got < length || length === limit) return undefined;
     }
   }

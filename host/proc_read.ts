@@ -10,7 +10,7 @@ export function readSmall(path: string): string {
     for (;;) {
       const got = readSync(fd, bytes, length, bytes.length - length, null);
       length += got;
-      if (got === 0 || length === bytes.length) return bytes.latin1Slice(0, length);
+      if (got === 0 || length === bytes.length) return bytes.toString('latin1', 0, length);
     }
   } finally {
     closeSync(fd);

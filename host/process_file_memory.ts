@@ -4,7 +4,7 @@ import type { FileMemory } from '../src/memory/file_memory.ts';
 import type { Arena } from './arena.ts';
 import type { Libc } from './libc.ts';
 import type { MemoryTransfer } from './memory_transfer.ts';
-import type { FilePinObserver } from './pin_observer.ts';
+import type { PinObserver } from '../src/memory/pin_observer.ts';
 
 const HUGE_PAGE_WINDOW = 1n << 21n;
 const PROT_READ_WRITE = 3;
@@ -30,7 +30,7 @@ export class ProcessFileMemory implements FileMemory {
   readonly name: string;
   readonly pinnable: boolean;
   /** Set by the engine: hears of truncation and punched holes. */
-  pinObserver: FilePinObserver | undefined;
+  pinObserver: PinObserver | undefined;
   private readonly facts: FileFacts;
   private readonly libc: Libc;
   private readonly transfer: MemoryTransfer;

@@ -7,7 +7,7 @@ import { type FileMemories, closeQuietly } from './file_memories.ts';
 import type { Libc } from './libc.ts';
 import type { Mappings } from './mappings.ts';
 import type { MemoryTransfer } from './memory_transfer.ts';
-import type { PinObserver } from './pin_observer.ts';
+import type { PinObserver } from '../src/memory/pin_observer.ts';
 import { O_CLOEXEC, O_RDWR } from './uapi.ts';
 
 /** What an address space needs of the supervisor. */

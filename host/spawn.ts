@@ -51,8 +51,11 @@ export async function prepareSpawn(
   });
   const failed = new Promise<never>((_, reject) => worker.once('error', reject));
   failed.catch(() => undefined);
-  const ready = Atomics.waitAsync(words, Control.ready, 0);
-  if (ready.async) await Promise.race([ready.value, failed]);
+  // In the language since ES2024; Node has it since 16.
+  const { waitAsync } = Atomics as unknown as {
+    waitAsync(words: Int32Array, index: number, value: number): { value: unknown };
+  };
+  await Promise.race([waitAsync(words, Control.ready, 0).value, failed]);
   const listener = Atomics.load(words, Control.listener);
   if (listener < 0) {
     await worker.terminate();

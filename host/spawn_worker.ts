@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The thread that becomes filtered and starts the program. From the installation to its exit it must not hold a lock
- * that the main thread could want: it may be stopped in munmap or exec, waiting for the main thread. Hence everything
- * is prepared first, and it leaves by the bare system call instead of tearing down its JavaScript.
+ * The thread that becomes filtered and starts the program: filters are per thread and inherited by children. From the
+ * installation to its end it must not be stopped while it holds a lock that the main thread could want, since it is the main
+ * thread that lets it go on. So everything is prepared first, and the filter leaves alone what our own C library does to
+ * memory (see own_code.ts), which is what tearing down a JavaScript thread does under locks.
  */
 import { workerData } from 'node:worker_threads';
 import { archOf } from './arch.ts';
@@ -71,7 +72,6 @@ function main(order: SpawnOrder): void {
   for (const fd of [0, 1, 2]) if (!open.has(fd)) libc.spawnActionsAddclose(actions, fd);
 
   const seccomp = arch.calls.seccomp;
-  const exit = arch.calls.exit;
   const install = (): number =>
     libc.call3(
       seccomp,
@@ -105,7 +105,6 @@ function main(order: SpawnOrder): void {
   // What the shell ignores we go on ignoring, except the news of our children.
   libc.sigaction(SIGCHLD, arena.base + savedAction, 0);
   Atomics.store(control, Control.spawned, result === 0 ? (arena.i32[pid >>> 2] as number) : -result);
-  libc.call2(exit, 0, 0);
 
   function restoreNonblock(fd: number, nonblock: boolean): void {
     const flags = libc.fcntl(fd, F_GETFL, 0);

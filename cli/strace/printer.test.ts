@@ -28,6 +28,12 @@ describe('the trace', () => {
     expect(lines).toEqual([text, text, `[pid 11] ${text}`, `[pid 10] ${text}`]);
   });
 
+  it('shows other calls with their errors by name', () => {
+    printer.other(10, 'read(1023</dev/iommu>) = -22');
+    printer.other(10, 'dup(1023</dev/iommu>) = 1022');
+    expect(lines).toEqual(['read(1023</dev/iommu>) = -1 EINVAL', 'dup(1023</dev/iommu>) = 1022']);
+  });
+
   it('says what a file still held when its last descriptor was closed', () => {
     printer.closed('/dev/iommu', '');
     printer.closed('/dev/iommu', 'IOAS 1');

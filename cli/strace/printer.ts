@@ -25,9 +25,12 @@ export class Printer {
     this.#print(pid, ioctlText(call, this.#style));
   }
 
-  /** Another call on our descriptors, or a remark, already in words. */
+  /** Another call on our descriptors, or a remark, already in words; a result `= -22` becomes `= -1 EINVAL`. */
   other(pid: number, text: string): void {
-    this.#print(pid, text);
+    const shown = text.replace(/ = -(\d+)$/, (_, errno: string) => {
+      return ` = ${resultText({ value: -Number(errno), why: '' }, this.#style)}`;
+    });
+    this.#print(pid, shown);
   }
 
   /** The last descriptor of a file is gone; `held` names what the program had not given back. */

@@ -30,15 +30,18 @@ static void must(const char *what, unsigned long request, void *cmd)
 }
 
 // For calls that must fail: shows which error came, and why it is the right one.
-static void mistake(const char *what, int expected, unsigned long request, void *cmd, const char *why)
+#define mistake(what, expected, request, cmd, why) check_mistake(what, expected, #expected, request, cmd, why)
+
+static void check_mistake(const char *what, int expected, const char *name, unsigned long request, void *cmd,
+                          const char *why)
 {
     int error = ioctl(iommu, request, cmd) == 0 ? 0 : errno;
 
-    printf("%s: %s\n    %s\n", what, strerror(error), why);
-    if (error == expected)
-        return;
-    fprintf(stderr, "expected: %s\n", strerror(expected));
-    exit(1);
+    if (error != expected) {
+        fprintf(stderr, "%s: expected %s, got %s\n", what, name, strerror(error));
+        exit(1);
+    }
+    printf("%s: %s\n    %s\n", what, name, why);
 }
 
 static uint32_t ioas_alloc(void)
@@ -74,7 +77,7 @@ int main(void)
     };
     must("IOMMU_IOAS_IOVA_RANGES", IOMMU_IOAS_IOVA_RANGES, &query);
     for (uint32_t i = 0; i < query.num_iovas; i++)
-        printf("%#" PRIx64 " to %#" PRIx64 ", alignment %" PRIu64 "\n", (uint64_t)ranges[i].start,
+        printf("0x%" PRIx64 " to 0x%" PRIx64 ", alignment %" PRIu64 "\n", (uint64_t)ranges[i].start,
                (uint64_t)ranges[i].last, (uint64_t)query.out_iova_alignment);
 
     step("Map 64 KiB of our memory for devices to read and write. The kernel picks the IOVA.");

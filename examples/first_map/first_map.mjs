@@ -2,6 +2,7 @@
 // First steps with /dev/iommu: address spaces for devices, memory mapped into them, and a few mistakes.
 // An ordinary program: it knows nothing of iommulator, and runs on real Linux with the iommufd module as well.
 import { closeSync, openSync } from 'node:fs';
+import os from 'node:os';
 import koffi from 'koffi';
 
 // Node has no ioctl() and no mmap(): take them from the C library.
@@ -54,9 +55,10 @@ function must(number, structure) {
 /** For calls that must fail: shows which error came, and why it is the right one. */
 function mistake(what, expected, number, structure, why) {
   const errno = call(number, structure);
-  const name = Object.keys(koffi.os.errno).find((key) => koffi.os.errno[key] === errno) ?? errno;
-  say(`${what}: ${name}\n    ${why}`);
-  if (name !== expected) throw new Error(`expected ${expected}, got ${name}`);
+  if (errno !== os.constants.errno[expected]) {
+    throw new Error(`${what}: expected ${expected}, got errno ${errno}`);
+  }
+  say(`${what}: ${expected}\n    ${why}`);
 }
 
 /** Builds a structure from its fields in order: a number is 32 bits wide, a bigint 64. */

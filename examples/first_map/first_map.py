@@ -59,10 +59,9 @@ def mistake(what, expected, why, request, *fields, **options):
     try:
         call(request, *fields, **options)
     except OSError as error:
-        name = errno.errorcode[error.errno]
-        print(f"{what}: {name}\n    {why}")
-        if name != expected:
-            sys.exit(f"expected {expected}, got {name}")
+        if error.errno != getattr(errno, expected):
+            sys.exit(f"{what}: expected {expected}, got {error}")
+        print(f"{what}: {expected}\n    {why}")
     else:
         sys.exit(f"{what}: expected {expected}, but it succeeded")
 

@@ -130,7 +130,7 @@ function layout(shape: Shape, isUnion: boolean): { fields: Field[]; size: number
   let align = 1;
   for (const [name, type] of Object.entries(shape)) {
     const offset = isUnion ? 0 : alignUp(end, type.align);
-    fields.push({ name, type: type as unknown as CType<unknown>, offset });
+    fields.push({ name, type, offset });
     end = Math.max(end, offset + type.size);
     align = Math.max(align, type.align);
   }

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { IntervalNode, IntervalTree } from './interval_tree.ts';
+import { Prng } from './prng.ts';
 
 class Area extends IntervalNode<bigint> {
   readonly name: string;
@@ -165,16 +166,62 @@ const step = fc.oneof(
   },
 );
 
-function checkShape(tree: IntervalTree<number, Pages>): void {
-  const depth = (node: IntervalNode<number> | undefined): number => {
-    if (node === undefined) return 0;
-    const [left, right] = [depth(node.treeLeft), depth(node.treeRight)];
-    expect(Math.abs(left - right)).toBeLessThanOrEqual(1);
-    expect(node.treeHeight).toBe(Math.max(left, right) + 1);
-    return node.treeHeight;
+/** Balance, and that each summary is what the subtree says, an unknown gap having only unknown ones above it. */
+function wrongIn(tree: IntervalTree<number, Pages>): string[] {
+  const wrong: string[] = [];
+  const check = (node: IntervalNode<number> | undefined): IntervalNode<number>[] => {
+    if (node === undefined) return [];
+    const { treeLeft, treeRight, treeGap } = node;
+    const [left, right] = [check(treeLeft), check(treeRight)];
+    const heights = [treeLeft?.treeHeight ?? 0, treeRight?.treeHeight ?? 0] as const;
+    const all = [...left, node, ...right];
+    const say = (what: string): number => wrong.push(`${what} of ${node.start}..${node.last}`);
+    if (Math.abs(heights[0] - heights[1]) > 1) say('balance');
+    if (node.treeHeight !== Math.max(...heights) + 1) say('height');
+    if (node.treeMin !== Math.min(...all.map(({ start }) => start))) say('min');
+    if (node.treeMax !== Math.max(...all.map(({ last }) => last))) say('max');
+    // Steps within each side are those of the sides; between them, of what is before and what is after.
+    const before = treeLeft ? Math.max(node.last, treeLeft.treeMax) : node.last;
+    const steps = [
+      treeLeft ? treeLeft.treeGap : 0,
+      treeLeft ? node.start - treeLeft.treeMax : 0,
+      treeRight ? treeRight.treeMin - before : 0,
+      treeRight ? treeRight.treeGap : 0,
+    ].map((step) => step ?? NaN);
+    if (treeGap !== undefined && treeGap !== Math.max(0, ...steps)) say('gap');
+    return all;
   };
-  for (const node of tree) if (node.treeParent === undefined) depth(node);
+  const [first] = tree;
+  let root: IntervalNode<number> | undefined = first;
+  while (root?.treeParent !== undefined) root = root.treeParent;
+  if (check(root).length !== tree.size) wrong.push('size');
+  return wrong;
 }
+
+it('keeps its shape and its summaries through each of many changes and searches', () => {
+  const prng = new Prng(11);
+  for (let round = 0; round < 12; round++) {
+    const overlap = round % 2 === 1;
+    const tree = new IntervalTree<number, Pages>(1);
+    const model = new Model();
+    for (let i = 0; i < 400; i++) {
+      // Grows for the first half and shrinks in the second, with searches in between or not.
+      if (prng.below(10) < (i < 200 ? 8 : 2)) {
+        const start = prng.below(600);
+        const node = new Pages(start, start + prng.below(overlap ? 40 : 3));
+        if (overlap || model.overlapping(node.start, node.last).length === 0) {
+          tree.insert(node);
+          model.nodes.push(node);
+        }
+      } else if (model.nodes.length > 0) {
+        const [node] = model.nodes.splice(prng.below(model.nodes.length), 1);
+        if (node) tree.remove(node);
+      }
+      if (prng.below(3) === 0) tree.firstHole(prng.below(600), 700, 1 + prng.below(60));
+      expect(wrongIn(tree)).toEqual([]);
+    }
+  }
+});
 
 describe.each([
   ['that may overlap', true],
@@ -215,7 +262,7 @@ describe.each([
           expect(tree.size).toBe(model.nodes.length);
         }
         expect([...tree].every((node, i) => node === model.sorted()[i])).toBe(true);
-        checkShape(tree);
+        expect(wrongIn(tree)).toEqual([]);
       }),
       { seed: 7, numRuns: 1500 },
     );
@@ -230,12 +277,12 @@ it('stays balanced and right over long rows of ascending and descending insertio
       return new Pages(start, start + 4);
     });
     for (const node of nodes) tree.insert(node);
-    checkShape(tree);
+    expect(wrongIn(tree)).toEqual([]);
     const low = Math.min(100_000, nodes.at(-1)?.start ?? 0);
     expect(tree.firstHole(low, low + 29_994, 6)).toBeUndefined();
     expect(tree.firstHole(low, low + 29_994, 5)?.start).toBe(low + 5);
     for (const node of nodes.filter((_, i) => i % 3 !== 0)) tree.remove(node);
-    checkShape(tree);
+    expect(wrongIn(tree)).toEqual([]);
     expect(tree.size).toBe(1000);
     const lowest = tree.first(0, 1e6)?.start ?? 0;
     expect(tree.firstHole(lowest, 1e6, 25)).toEqual({ start: lowest + 5, last: lowest + 29 });

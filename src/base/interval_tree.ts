@@ -64,7 +64,7 @@ export class IntervalTree<K extends bigint | number, N extends IntervalNode<K>> 
     node.treeMax = node.last;
     node.treeGap = undefined;
     this.#size++;
-    const { start, last } = node;
+    const start = node.start;
     let parent = this.#root;
     if (parent === undefined) {
       this.#root = node;
@@ -81,20 +81,6 @@ export class IntervalTree<K extends bigint | number, N extends IntervalNode<K>> 
       if (before) parent.treeLeft = node;
       else parent.treeRight = node;
       break;
-    }
-    for (
-      let at: IntervalNode<K> | undefined = parent;
-      at && at.treeMax < last;
-      at = at.treeParent
-    ) {
-      at.treeMax = last;
-    }
-    for (
-      let at: IntervalNode<K> | undefined = parent;
-      at && start < at.treeMin;
-      at = at.treeParent
-    ) {
-      at.treeMin = start;
     }
     forgetGaps(parent);
     this.#rise(parent);

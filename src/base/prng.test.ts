@@ -42,6 +42,14 @@ describe('Prng', () => {
     for (const count of seen) expect(Math.abs(count - 10_000)).toBeLessThan(500);
   });
 
+  it('below(n) favours no value where 2^32 is no multiple of n', () => {
+    const prng = new Prng(4);
+    const n = 3 * 2 ** 30;
+    let low = 0;
+    for (let i = 0; i < 30_000; i++) if (prng.below(n) < 2 ** 30) low++;
+    expect(Math.abs(low - 10_000)).toBeLessThan(500);
+  });
+
   it('below() refuses what it cannot do', () => {
     for (const n of [0, -1, 1.5, 2 ** 32 + 1])
       expect(() => new Prng().below(n)).toThrow(RangeError);

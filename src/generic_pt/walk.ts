@@ -19,8 +19,8 @@ export function translate(table: Table, frame: number): number {
   const { present, codeShift, codeMask, tableCodes, oaShift } = format;
   const { granuleFrames, oaHiMask, oaHiFrames } = format;
   if (!(frame >= 0 && frame < table.end)) return NO_FRAME;
-  const hiPart = Math.floor(frame * (1 / LO_FRAMES));
-  const loPart = frame - hiPart * LO_FRAMES;
+  const hiPart = (frame * (1 / LO_FRAMES)) | 0;
+  const loPart = (frame - hiPart * LO_FRAMES) | 0;
   // An index into RAM fits 31 bits, where a frame number does not.
   let at = (table.top - firstFrame) | 0;
   for (let level = table.topLevel; level >= 0; level--) {

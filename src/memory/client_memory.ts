@@ -9,6 +9,7 @@ import {
   type FrameRun,
 } from './frame.ts';
 import { PAGE_SHIFT, PAGE_SIZE, type Mapping, type Mm } from './mm.ts';
+import type { PinObserver } from './pin_observer.ts';
 import { type Backing, Segment } from './segment.ts';
 
 /** Private pages are known by their address space, shared ones by their file: that is a page's identity. */
@@ -51,6 +52,11 @@ export const isBadPage = (found: FrameRun[] | BadPage): found is BadPage => 'rea
 /** Frames follow the client's addresses modulo this, so that contiguous pages can become large entries. */
 const ALIGN_PAGES = 2 ** (30 - PAGE_SHIFT);
 
+/** Owners of pages are looked through for forgotten ones no sooner than at so many. */
+const PRUNE_LEAST = 64;
+
+const LAST_BYTE = 2n ** 64n - 1n;
+
 const pageOf = (byte: bigint): number => Number(byte >> BigInt(PAGE_SHIFT));
 const byteOf = (page: number): bigint => BigInt(page) << BigInt(PAGE_SHIFT);
 
@@ -62,6 +68,9 @@ export class ClientMemory {
   private readonly segments = new IntervalTree<number, Segment>(1);
   private readonly pins = new IntervalTree<number, Pin>(1);
   private readonly placements = new Map<Owner, IntervalTree<number, Placement>>();
+
+  /** Owners known when the next {@link prune} is due. */
+  private pruneAt = PRUNE_LEAST;
 
   /** Stretches of frames that are pinned now (for leak checks). */
   get pinCount(): number {
@@ -216,6 +225,7 @@ export class ClientMemory {
 
   /** True where pages of `owner` at bytes `start..last` are pinned. */
   hasPins(owner: Owner, start: bigint, last: bigint): boolean {
+    if (this.pins.size === 0) return false;
     const tree = this.placements.get(owner);
     if (!tree) return false;
     const [first, end] = [pageOf(start), pageOf(last)];
@@ -242,7 +252,12 @@ export class ClientMemory {
     runs: FrameRun[],
   ): void {
     let tree = this.placements.get(owner);
-    if (!tree) this.placements.set(owner, (tree = new IntervalTree<number, Placement>(1)));
+    if (!tree) {
+      tree = new IntervalTree<number, Placement>(1);
+      if (this.placements.size >= this.pruneAt) this.prune();
+      this.placements.set(owner, tree);
+      owner.pinObserver = this.observe(owner);
+    }
     const last = page + pages - 1;
     for (let at = page; at <= last;) {
       const found = tree.first(at, at) ?? this.placeNew(tree, owner, at, whole);
@@ -250,6 +265,22 @@ export class ClientMemory {
       addRun(runs, found.frameOf(at), (until - at + 1) * FRAMES_PER_PAGE);
       at = until + 1;
     }
+  }
+
+  /** Forgets owners whose pages nobody holds; one that comes back gets frames anew. */
+  private prune(): void {
+    for (const owner of [...this.placements.keys()]) {
+      if (!this.hasPins(owner, 0n, LAST_BYTE)) this.gone(owner);
+    }
+    this.pruneAt = Math.max(PRUNE_LEAST, 2 * this.placements.size);
+  }
+
+  private observe(owner: Owner): PinObserver {
+    return {
+      hasPins: () => this.hasPins(owner, 0n, LAST_BYTE),
+      release: (start, last) => this.release(owner, start, last),
+      gone: () => this.gone(owner),
+    };
   }
 
   /** Places the whole unplaced stretch around a page, within its mapping, so that neighbours are contiguous. */

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { PinObserver } from './pin_observer.ts';
 
 /**
  * A file whose pages can be pinned and shared (memfd, shmem, hugetlbfs, shared anonymous memory). Identity is the object:
@@ -7,6 +8,8 @@
 export interface FileMemory {
   /** For people: `memfd:name`, `/dev/shm/x`. */
   readonly name: string;
+  /** Set when pages of it are first looked up; the owner calls it before it gives pages up. */
+  pinObserver?: PinObserver | undefined;
   /** Present size in bytes. */
   size(): bigint;
   /** Whether `memfd_pin_folios` of Linux accepts it: memfd, shmem, hugetlbfs; not a regular file or a device. */

@@ -2,6 +2,7 @@
 import { IntervalNode, IntervalTree } from '../base/interval_tree.ts';
 import type { LockedMemory } from './accounting.ts';
 import type { FileMemory } from './file_memory.ts';
+import type { PinObserver } from './pin_observer.ts';
 import { type Mapping, type Mm, PAGE_SIZE } from './mm.ts';
 
 /** A file in memory, like a memfd. */
@@ -73,6 +74,7 @@ class Region extends IntervalNode<bigint> {
 export class LocalMm implements Mm {
   readonly locked: LockedMemory = { lockedPages: 0, pinnedPages: 0 };
   alive = true;
+  pinObserver: PinObserver | undefined;
   private readonly regions = new IntervalTree<bigint, Region>(1n);
 
   /** Maps `length` bytes at a page-aligned address and returns the bytes behind it. */
@@ -97,13 +99,21 @@ export class LocalMm implements Mm {
     if (!region || region.start !== address) {
       throw new RangeError(`no mapping begins at 0x${address.toString(16)}`);
     }
+    this.pinObserver?.release(region.start, region.last);
     this.regions.remove(region);
   }
 
-  /** The last task is gone. */
+  /** The last task ends in good order: pinned pages are saved. */
   exit(): void {
-    this.alive = false;
+    for (const region of this.regions) this.pinObserver?.release(region.start, region.last);
+    this.kill();
+  }
+
+  /** The last task is killed: pinned pages are lost. */
+  kill(): void {
     this.regions.clear();
+    this.alive = false;
+    this.pinObserver?.gone();
   }
 
   copyIn(address: bigint, into: Uint8Array): boolean {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { LockedMemory } from './accounting.ts';
 import type { FileMemory } from './file_memory.ts';
+import type { PinObserver } from './pin_observer.ts';
 
 /** Bytes of a page of the client. Pages of user memory are counted in this unit everywhere. */
 export const PAGE_SIZE = 4096;
@@ -29,6 +30,8 @@ export interface Mm {
   copyIn(address: bigint, into: Uint8Array): boolean;
   /** Copies to the client, honouring protections; false (EFAULT) unless every byte was writable (some may have been written). */
   copyOut(address: bigint, from: Uint8Array): boolean;
+  /** Set when pages of it are first looked up; the owner calls it before it gives pages up. */
+  pinObserver?: PinObserver | undefined;
   /** The mapping that holds `address`, or undefined. Facts as of now. */
   mappingAt(address: bigint): Mapping | undefined;
   /** Reads or writes a page that a pin holds, whatever its protection now; false where it is gone. */

@@ -27,6 +27,11 @@ const counter =
     };
   };
 
+/** A task of two steps that does nothing. */
+function* idle(): Body {
+  yield 'step';
+}
+
 const orders = (steps: number[], options = {}): { seen: Set<string>; runs: number } => {
   const seen = new Set<string>();
   const { runs } = explore((sim) => {
@@ -113,6 +118,7 @@ describe('the explorer', () => {
         const before = ready;
         sim.point('mmio');
         if (before !== ready) throw new Error('it changed under the reader');
+        yield 'the end';
       });
       sim.spawn('writer', function* (): Body {
         ready = true;
@@ -146,11 +152,7 @@ describe('the explorer', () => {
     let runs = 0;
     const { failure } = explore((sim) => {
       runs++;
-      for (let i = 0; i < 1 + runs; i++) {
-        sim.spawn(`t${i}`, function* (): Body {
-          yield 'step';
-        });
-      }
+      for (let i = 0; i < 1 + runs; i++) sim.spawn(`t${i}`, idle());
     });
     expect(String(failure?.error)).toContain('depends on something other than its choices');
   });

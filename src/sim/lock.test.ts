@@ -42,6 +42,9 @@ describe('order', () => {
     new Mutex(sim, PAGES).lock();
     new Mutex(sim, PAGES).lock();
     expect(sim.current.held).toHaveLength(3);
+    expect(() => new Mutex(sim, lockClass('other_mutex', 30, { nestable: true })).lock()).toThrow(
+      'while it holds pages_mutex (order 30): equal orders cannot be held together',
+    );
   });
 
   it('does not matter for trying', () => {

@@ -134,9 +134,12 @@ export abstract class Lock {
     for (const { lockClass: before } of holder.held) {
       const { order, nestable } = this.lockClass;
       if (before.order < order || (before === this.lockClass && nestable)) continue;
+      let rule = `${this.name} comes first`;
+      if (before === this.lockClass) rule = 'the class is not nestable';
+      else if (before.order === order) rule = 'equal orders cannot be held together';
       throw new LockError(
-        `${holder.name} takes ${this.describe(exclusive)} (order ${order}) while it holds ${before.name} ` +
-          `(order ${before.order}): ${before === this.lockClass ? 'the class is not nestable' : `${this.name} comes first`}`,
+        `${holder.name} takes ${this.describe(exclusive)} (order ${order}) ` +
+          `while it holds ${before.name} (order ${before.order}): ${rule}`,
       );
     }
   }

@@ -73,6 +73,8 @@ describe('the linter with our rules', () => {
     );
     const allowed = ['pfn % 512', 'iova & 0xfffn', 'iova >> 12n', 'pfnLo >>> 3', '1 << pfnBits', 'pfn || 0', 'BigInt(x) & iova'];
     expect(lint(`${allowed.join(';\n')};\n`)).toEqual([]);
+    expect(lint('const SHIFT = 12n;\nconst f = (iova: bigint) => iova >> SHIFT;\niova >> SHIFT;\n')).toEqual([]);
+    expect(lint('const f = (iova: number, by: number) => iova >> by;\n')).toEqual(['1: frame-number-bits']);
   });
 
   test('refuses names with underscores', () => {

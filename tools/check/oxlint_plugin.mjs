@@ -10,8 +10,11 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
  * The parts of an ESTree node that the rules look at.
  * @typedef {{ type: string, parent?: Node, value?: unknown, bigint?: string, name?: string, operator?: string,
  *   left?: Node, right?: Node, argument?: Node, property?: Node, source?: Node | null, id?: Node | null,
- *   expression?: Node, object?: Node, callee?: Node, arguments?: Node[], computed?: boolean }} Node
- * @typedef {{ filename: string, report(problem: { node: Node, message: string }): void }} Context
+ *   expression?: Node, object?: Node, callee?: Node, arguments?: Node[], computed?: boolean, init?: Node | null,
+ *   typeAnnotation?: Node | null }} Node
+ * @typedef {{ set: Map<string, { defs: { node: Node, name: Node }[] }>, upper: Scope | null }} Scope
+ * @typedef {{ filename: string, sourceCode: { getScope(node: Node): Scope },
+ *   report(problem: { node: Node, message: string }): void }} Context
  */
 
 /** @param {Context} context */
@@ -49,13 +52,40 @@ function nameOf(node) {
   return undefined;
 }
 
-/** True where the expression is visibly a bigint. @param {Node | undefined} node @returns {boolean} */
-function isBigint(node) {
-  if (node === undefined) return false;
-  if (node.type === 'Literal') return node.bigint !== undefined;
-  if (node.type === 'BinaryExpression') return isBigint(node.left) || isBigint(node.right);
-  if (node.type === 'UnaryExpression') return isBigint(node.argument);
-  return node.type === 'CallExpression' && nameOf(node.callee) === 'BigInt';
+/** The declaration that a name refers to. @param {Context} context @param {Node} node */
+function declarationOf(context, node) {
+  for (let scope = /** @type {Scope | null} */ (context.sourceCode.getScope(node)); scope; scope = scope.upper) {
+    const variable = scope.set.get(node.name ?? '');
+    if (variable) return variable.defs[0];
+  }
+  return undefined;
+}
+
+/**
+ * True where the expression is visibly a bigint: by its literals, or by how its variables are declared in the file.
+ * @param {Context} context
+ * @param {Node | null | undefined} node
+ * @returns {boolean}
+ */
+function isBigint(context, node) {
+  switch (node?.type) {
+    case 'Literal':
+      return node.bigint !== undefined && node.bigint !== null;
+    case 'BinaryExpression':
+      return isBigint(context, node.left) || isBigint(context, node.right);
+    case 'UnaryExpression':
+      return isBigint(context, node.argument);
+    case 'CallExpression':
+      return nameOf(node.callee) === 'BigInt';
+    case 'Identifier': {
+      const declared = declarationOf(context, node);
+      if (declared?.name.typeAnnotation)
+        return declared.name.typeAnnotation.typeAnnotation?.type === 'TSBigIntKeyword';
+      return declared?.node.type === 'VariableDeclarator' && isBigint(context, declared.node.init);
+    }
+    default:
+      return false;
+  }
 }
 
 /**
@@ -68,7 +98,7 @@ const frameNumberBits = {
     const operators = new Set(['>>', '<<', '>>>', '&', '|', '^']);
     const check = (/** @type {Node} */ node, /** @type {string} */ operator) => {
       if (!operators.has(operator)) return;
-      if (operator !== '>>>' && (isBigint(node.left) || isBigint(node.right))) return;
+      if (isBigint(context, node.left) || isBigint(context, node.right)) return;
       const shift = operator === '>>' || operator === '<<' || operator === '>>>';
       for (const side of shift ? [node.left] : [node.left, node.right]) {
         const name = nameOf(side);

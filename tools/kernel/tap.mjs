@@ -38,11 +38,13 @@ export class TapReader {
     }
     const [, status, name = '', directive, reason] = end;
     if (reason) this.#notes.push(reason);
-    const result = /** @type {TestResult} */ ({
+    const passed = status === 'ok' && directive !== 'XFAIL';
+    /** @type {TestResult} */
+    const result = {
       name,
-      result: directive === 'SKIP' ? 'skipped' : status === 'ok' && directive !== 'XFAIL' ? 'passed' : 'failed',
+      result: directive === 'SKIP' ? 'skipped' : passed ? 'passed' : 'failed',
       notes: this.#notes,
-    });
+    };
     this.results.push(result);
     this.running = undefined;
     this.#notes = [];

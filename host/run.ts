@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+import { closeSync } from 'node:fs';
+import { setImmediate } from 'node:timers';
+import { findCommand, NOT_EXECUTABLE, NOT_FOUND } from './command.ts';
+import type { Device } from './device.ts';
+import { buildFilter, type FdRange } from './filter.ts';
+import { readInherited } from './inherited.ts';
+import { openLibc } from './libc.ts';
+import type { Observer } from './observer.ts';
+import { ownCode } from './own_code.ts';
+import { checkPlatform, type Platform, thisPlatform } from './platform.ts';
+import type { ProcessMm } from './process_mm.ts';
+import { Signals } from './signals.ts';
+import { prepareSpawn } from './spawn.ts';
+import { type Stats, Supervisor, type Timers } from './supervisor.ts';
+import { PR_SET_CHILD_SUBREAPER } from './uapi.ts';
+
+export interface RunOptions {
+  /** The program and its arguments; looked up in PATH unless it holds a slash. */
+  readonly command: readonly string[];
+  readonly devices: readonly Device[];
+  readonly observer?: Observer;
+  /** Do not stop the calls that only matter for pages that are pinned while a client gives them up. */
+  readonly fast?: boolean;
+  /** Let clients use io_uring, whose operations we do not see. */
+  readonly allowIoUring?: boolean;
+  /** Called once for each address space, before the engine sees it: the place to set its `pinObserver`. */
+  readonly onMm?: (mm: ProcessMm) => void;
+  /** Work of the engine that is due by time. */
+  readonly timers?: Timers;
+  /** For tests: another machine than this one. */
+  readonly platform?: Platform;
+}
+
+export interface RunResult {
+  /** The program's: its exit code, 128 + signal, 127 not found, 126 not executable. */
+  readonly exitStatus: number;
+  /** Why it was not started; empty where it was. */
+  readonly why: string;
+  readonly stats: Stats;
+}
+
+const RANGE_HIGH = 1024;
+const RANGE_NUMBERS = 256;
+const WNOHANG = 1;
+const ENOENT = 2;
+
+/** Numbers for our descriptors under a soft limit: the highest, but within reach of select(2), and never more than a quarter. */
+export function chooseRange(nofile: number | undefined): FdRange {
+  const high = Math.min(nofile ?? RANGE_HIGH, RANGE_HIGH);
+  return { low: high - Math.min(RANGE_NUMBERS, high >> 2), high };
+}
+
+/**
+ * Runs a program and serves its devices until the last process that came of it has ended.
+ * Throws HostError where this machine does not allow it; anything else that is thrown is a bug of ours or of the engine.
+ */
+export async function run(options: RunOptions): Promise<RunResult> {
+  const arch = checkPlatform(options.platform ?? thisPlatform());
+  const libc = openLibc();
+  const inherited = readInherited(new Set());
+  const found = findCommand(options.command, process.env['PATH']);
+  if ('exitStatus' in found) {
+    return { ...found, stats: { calls: new Map(), ioctls: 0, lost: 0 } };
+  }
+  const range = chooseRange(inherited.nofile);
+  const filter = buildFilter(arch, {
+    range,
+    fast: options.fast ?? false,
+    allowIoUring: options.allowIoUring ?? false,
+    ownCode: ownCode(),
+  });
+  const spawner = await prepareSpawn(filter, found.path, found.argv, inherited);
+  // Daemons that the program leaves behind become ours: their memory stays in reach, and the run knows when they end.
+  libc.call6(arch.calls.prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0);
+
+  const arena = libc.newArena(4096);
+  const status = arena.take(4);
+  let waitStatus: number | undefined;
+  const collect = (pid: number, flags: number): number => {
+    const got = libc.waitpid(pid, arena.base + status, flags);
+    if (got > 0 && got === spawner.spawned()) waitStatus = arena.i32[status >>> 2];
+    return got;
+  };
+  const signals = new Signals(
+    libc,
+    arena,
+    (signal) => {
+      const pid = spawner.spawned();
+      if (pid > 0 && waitStatus === undefined) process.kill(pid, signal);
+    },
+    () => {
+      while (collect(-1, WNOHANG) > 0);
+    },
+  );
+  const supervisor = new Supervisor(libc, arch, spawner.listener, signals.pipe, {
+    devices: options.devices,
+    observer: options.observer ?? {},
+    range,
+    nofile: inherited.nofile,
+    timers: options.timers,
+    onMm: options.onMm ?? (() => undefined),
+  });
+  try {
+    spawner.go();
+    while (supervisor.serve() === 'signal') await new Promise<void>((next) => setImmediate(next));
+    const pid = spawner.spawned();
+    if (pid < 0) {
+      return {
+        exitStatus: -pid === ENOENT ? NOT_FOUND : NOT_EXECUTABLE,
+        why: `${found.path}: cannot be executed (errno ${-pid})`,
+        stats: supervisor.stats,
+      };
+    }
+    if (waitStatus === undefined) collect(pid, 0);
+    return { exitStatus: exitStatusOf(waitStatus ?? 0), why: '', stats: supervisor.stats };
+  } finally {
+    signals.close();
+    supervisor.close();
+    closeSync(spawner.listener);
+  }
+}
+
+/** What a shell shows for a wait status. */
+export function exitStatusOf(waitStatus: number): number {
+  const signal = waitStatus & 0x7f;
+  return signal === 0 ? (waitStatus >> 8) & 0xff : 128 + signal;
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The loop: one stopped system call after the other, and what happens between them. */
+import type { Arch } from './arch.ts';
+import type { CallHost, Handler, Handlers } from './call_host.ts';
+import { Clients } from './clients.ts';
+import type { Device } from './device.ts';
+import { execCalls } from './exec_calls.ts';
+import { fdCalls } from './fd_calls.ts';
+import { FileMemories } from './file_memories.ts';
+import type { FdRange } from './filter.ts';
+import { ioctlCall } from './ioctl_call.ts';
+import type { Libc } from './libc.ts';
+import { Mappings } from './mappings.ts';
+import { memoryCalls } from './memory_calls.ts';
+import { MemoryTransfer } from './memory_transfer.ts';
+import { Notification } from './notification.ts';
+import type { Observer } from './observer.ts';
+import { OpenFiles } from './open_files.ts';
+import { pathCalls } from './path_calls.ts';
+import type { ProcessMm } from './process_mm.ts';
+import { POLLIN, EINTR } from './uapi.ts';
+
+const ARENA_BYTES = 2 << 20;
+const SCRATCH_BYTES = 512;
+/** How soon a close that was seen half done is looked at again, in milliseconds. */
+const SETTLE_MS = 1;
+/** How often the event loop gets a turn where libuv's signal pipe is not known, in milliseconds. */
+const LOOK_MS = 50;
+
+/** Work of the engine that is due at a time rather than by a call. */
+export interface Timers {
+  /** Milliseconds until `run` has something to do; undefined while nothing is planned. */
+  untilNext(): number | undefined;
+  run(): void;
+}
+
+export interface SupervisorOptions {
+  readonly devices: readonly Device[];
+  readonly observer: Observer;
+  readonly range: FdRange;
+  /** Soft RLIMIT_NOFILE of the program. */
+  readonly nofile: number | undefined;
+  readonly timers: Timers | undefined;
+  readonly onMm: (mm: ProcessMm) => void;
+}
+
+/** Counts of a run. */
+export interface Stats {
+  /** Stopped calls, by system call number. */
+  readonly calls: Map<number, number>;
+  /** Ioctls that an engine file answered. */
+  ioctls: number;
+  /** Calls that a kill took away before they were answered. */
+  lost: number;
+}
+
+export class Supervisor {
+  readonly stats: Stats = { calls: new Map(), ioctls: 0, lost: 0 };
+  private readonly libc: Libc;
+  private readonly notification: Notification;
+  private readonly openFiles: OpenFiles;
+  private readonly clients: Clients;
+  private readonly fileMemories: FileMemories;
+  private readonly timers: Timers | undefined;
+  private readonly handlers: Handlers;
+  private readonly counts = new Uint32Array(512);
+  private readonly pollfds: number;
+  private readonly pollCount: number;
+  private readonly i32: Int32Array;
+  private readonly base: number;
+
+  constructor(
+    libc: Libc,
+    arch: Arch,
+    listener: number,
+    signalPipe: number | undefined,
+    options: SupervisorOptions,
+  ) {
+    this.libc = libc;
+    this.timers = options.timers;
+    const arena = libc.newArena(ARENA_BYTES);
+    this.i32 = arena.i32;
+    this.base = arena.base;
+    this.notification = new Notification(libc, arena, listener);
+    const transfer = new MemoryTransfer(libc, arena);
+    const mappings = new Mappings(libc, arena);
+    const { observer } = options;
+    this.openFiles = new OpenFiles({ libc, arena, arch }, (file) => {
+      this.clients.numbersChanged();
+      observer.closed?.(file.file);
+    });
+    this.fileMemories = new FileMemories({ libc, arena, arch, transfer, mappings }, () =>
+      [...this.clients.allMms()].map(({ pid, memFd }) => ({ pid, memFd })),
+    );
+    const taskHost = {
+      libc,
+      arena,
+      arch,
+      notification: this.notification,
+      openFiles: this.openFiles,
+      fileMemories: this.fileMemories,
+      range: options.range,
+      scratch: arena.take(SCRATCH_BYTES),
+      warn: (pid: number, text: string) => observer.other?.(pid, `warning: ${text}`),
+    };
+    this.clients = new Clients(
+      taskHost,
+      { libc, arena, transfer, mappings, files: this.fileMemories },
+      options.onMm,
+    );
+    const host: CallHost = {
+      ...taskHost,
+      clients: this.clients,
+      transfer,
+      mappings,
+      devices: options.devices,
+      observer,
+      owner: { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 },
+    };
+    this.handlers = [];
+    merge(this.handlers, pathCalls(host));
+    merge(this.handlers, fdCalls(host));
+    merge(this.handlers, memoryCalls(host, this.handlers));
+    merge(this.handlers, execCalls(host, options.nofile));
+    const ioctl = ioctlCall(host);
+    this.handlers[arch.calls.ioctl] = ioctl;
+
+    const waits = [listener, this.openFiles.queue, this.clients.deaths];
+    if (signalPipe !== undefined) waits.push(signalPipe);
+    this.pollCount = waits.length;
+    this.pollfds = arena.take(8 * waits.length);
+    waits.forEach((fd, index) => {
+      this.i32[(this.pollfds >>> 2) + index * 2] = fd;
+      this.i32[(this.pollfds >>> 2) + index * 2 + 1] = POLLIN;
+    });
+  }
+
+  /** Serves until the last client is gone ('done') or a signal waits for the event loop ('signal'). */
+  serve(): 'done' | 'signal' {
+    const { libc, notification, openFiles, i32 } = this;
+    const poll = this.base + this.pollfds;
+    const words = this.pollfds >>> 2;
+    for (;;) {
+      const ready = libc.poll(poll, this.pollCount, this.timeout());
+      if (ready < 0) {
+        if (libc.errno() === EINTR) continue;
+        throw new Error(`poll failed (errno ${libc.errno()})`);
+      }
+      this.timers?.run();
+      const listened = (i32[words + 1] as number) >>> 16;
+      if ((i32[words + 5] as number) >>> 16) {
+        openFiles.drain();
+        this.clients.reap();
+      }
+      if (listened & POLLIN) {
+        const received = notification.receive();
+        // A close that came before this call must be seen before it, even where another call was taken back in between.
+        openFiles.drain();
+        if (received) this.dispatch();
+      } else {
+        openFiles.drain();
+        if (listened) return 'done';
+      }
+      const signalled = this.pollCount > 3 ? (i32[words + 7] as number) >>> 16 : ready === 0;
+      if (signalled) return 'signal';
+    }
+  }
+
+  /** Ends with the run: what is still open is released, in the engine and here. */
+  close(): void {
+    this.openFiles.drain();
+    this.openFiles.close();
+    this.clients.close();
+    this.fileMemories.close();
+    this.counts.forEach((count, nr) => {
+      if (count > 0) this.stats.calls.set(nr, count);
+    });
+  }
+
+  private dispatch(): void {
+    const { nr } = this.notification;
+    this.counts[nr] = (this.counts[nr] as number) + 1;
+    const handler: Handler | undefined = this.handlers[nr];
+    if (handler === undefined) this.notification.resume();
+    else handler();
+    this.clients.leaveCall();
+  }
+
+  private timeout(): number {
+    if (this.openFiles.unsettled) return SETTLE_MS;
+    const due = this.timers?.untilNext();
+    if (this.pollCount > 3) return due === undefined ? -1 : Math.ceil(due);
+    return Math.min(LOOK_MS, due === undefined ? LOOK_MS : Math.ceil(due));
+  }
+}
+
+function merge(into: Handlers, from: Handlers): void {
+  from.forEach((handler, nr) => {
+    if (handler !== undefined) into[nr] = handler;
+  });
+}
