@@ -88,7 +88,7 @@ static inline void row(struct series *s)
 	if (s->count > 0)
 		printf("%s\t%d\t%.2f\t%.2f\t%.2f\n", s->name, s->count, s->us[0], p50, s->us[s->count * 99 / 100]);
 	else
-		printf("%s\tn/a\t%s\n", s->name, strerror(s->error ? s->error : ENODATA));
+		printf("%s\tn/a\t%s\n", s->name, s->error ? strerror(s->error) : "what precedes it failed");
 	free(s);
 }
 

@@ -4,7 +4,7 @@ import { isatty } from 'node:tty';
 import { HostError } from '../host/host_error.ts';
 import type { Observer } from '../host/observer.ts';
 import { run } from '../host/run.ts';
-import { Iommufd } from '../src/iommufd/iommufd.ts';
+import { Machine } from '../src/machine/machine.ts';
 import type { RunArguments } from './command_line.ts';
 import { devicesOf } from './devices.ts';
 import { DescriptorSink, type LineSink } from './line_sink.ts';
@@ -29,7 +29,11 @@ interface Reports {
 }
 
 /** Loads what printing needs, and only then: a run without reports starts without it. */
-async function reportsOf(options: RunArguments, sink: LineSink, colours: boolean): Promise<Reports> {
+async function reportsOf(
+  options: RunArguments,
+  sink: LineSink,
+  colours: boolean,
+): Promise<Reports> {
   const { all, counting, LastLooks, tracing } = await import('./observers.ts');
   const looks = new LastLooks();
   const observers: Observer[] = [];
@@ -64,7 +68,7 @@ export async function runCommand(options: RunArguments): Promise<number> {
   const reports = wanted ? await reportsOf(options, sink, isatty(fd)) : undefined;
   const { exitStatus, why } = await run({
     command: options.command,
-    devices: devicesOf(new Iommufd()),
+    devices: devicesOf(new Machine().iommufd),
     fast: options.fast,
     allowIoUring: options.allowIoUring,
     ...(reports && { observer: reports.observer }),

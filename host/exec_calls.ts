@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** exec and exit: the last moment at which the pages of a whole address space can be saved. */
-import { accessSync, constants, readlinkSync } from 'node:fs';
+import { accessSync, constants, readFileSync, readdirSync } from 'node:fs';
 import type { CallHost, Handlers } from './call_host.ts';
 import type { ProcessMm } from './process_mm.ts';
+import { pathSeenBy } from './paths.ts';
 import { readSmall } from './proc_read.ts';
 import { AT_EMPTY_PATH, AT_FDCWD, RLIMIT_NOFILE } from './uapi.ts';
 
@@ -55,11 +56,9 @@ export function execCalls(host: CallHost, nofile: number | undefined): Handlers 
     const path = host.transfer.readString(call.tid, call.big(pathIndex), 4096);
     if (path === undefined) return false;
     if (path === '' && flags & AT_EMPTY_PATH) return true;
-    const base = dirfd === AT_FDCWD ? 'cwd' : `fd/${dirfd}`;
     try {
-      const root = readlinkSync(`/proc/${call.tid}/root`);
-      const from = path.startsWith('/') ? (root === '/' ? '' : root) : `/proc/${call.tid}/${base}/`;
-      accessSync(Buffer.from(`${from}${path}`, 'latin1'), constants.X_OK);
+      const seen = pathSeenBy(call.tid, dirfd, path);
+      accessSync(Buffer.from(seen, 'latin1'), constants.X_OK);
       return true;
     } catch {
       return false;
@@ -69,7 +68,7 @@ export function execCalls(host: CallHost, nofile: number | undefined): Handlers 
   handlers[arch.calls.execve] = () => exec(AT_FDCWD, 0, 0);
   handlers[arch.calls.execveat] = () => exec(call.int(0), 1, call.uint(4));
   handlers[arch.calls.exit_group] = () => {
-    saveAll();
+    if (clients.anyPins() && !isAlone(call.tid)) saveAll();
     call.resume();
   };
   handlers[arch.calls.exit] = () => {
@@ -80,4 +79,28 @@ export function execCalls(host: CallHost, nofile: number | undefined): Handlers 
     call.resume();
   };
   return handlers;
+}
+
+/**
+ * Whether the caller's process is the last of the run: then its descriptors close with it, nothing is left that could look at a
+ * pinned page, and gigabytes need not be copied. False where Linux does not tell (CONFIG_PROC_CHILDREN).
+ */
+function isAlone(tid: number): boolean {
+  try {
+    const tgid = Number(/^Tgid:\s*(\d+)/m.exec(readSmall(`/proc/${tid}/status`))?.[1]);
+    const [only, ...others] = childrenOf('self');
+    return only === tgid && others.length === 0 && childrenOf(tgid).length === 0;
+  } catch {
+    return false;
+  }
+}
+
+/** Children of all threads of a process. */
+function childrenOf(pid: number | 'self'): number[] {
+  return readdirSync(`/proc/${pid}/task`).flatMap((thread) =>
+    readFileSync(`/proc/${pid}/task/${thread}/children`, 'latin1')
+      .split(' ')
+      .filter(Boolean)
+      .map(Number),
+  );
 }

@@ -6,7 +6,8 @@ import type { Libc } from './libc.ts';
 import { type MapsLine, Mappings } from './mappings.ts';
 import type { MemoryTransfer } from './memory_transfer.ts';
 import { type MapperWindow, ProcessFileMemory } from './process_file_memory.ts';
-import { HUGETLBFS_MAGIC, O_CLOEXEC, O_RDWR, TMPFS_MAGIC } from './uapi.ts';
+import { pathSeenBy } from './paths.ts';
+import { AT_FDCWD, HUGETLBFS_MAGIC, O_CLOEXEC, O_RDWR, TMPFS_MAGIC } from './uapi.ts';
 
 /** An address space that may map a file: where to look when the file cannot be opened. */
 export interface Mapper {
@@ -66,9 +67,8 @@ export class FileMemories {
 
   /** The known file that a path of `tid` means, where there is one. */
   ofPath(tid: number, path: string): ProcessFileMemory | undefined {
-    const base = path.startsWith('/') ? 'root' : 'cwd/';
     try {
-      const stat = statSync(`/proc/${tid}/${base}${path}`, { bigint: true });
+      const stat = statSync(pathSeenBy(tid, AT_FDCWD, path), { bigint: true });
       return this.lookup(stat.dev, stat.ino);
     } catch {
       return undefined;

@@ -79,6 +79,19 @@ function pidOf(text: string | undefined): number | undefined {
   return text === undefined || !/^\d/.test(text) ? undefined : Number(text);
 }
 
+/**
+ * A path of thread `tid` as one that means the same file to us: under its root, from its working directory or
+ * descriptor, with its own /proc/self. Throws where the directory cannot be named.
+ */
+export function pathSeenBy(tid: number, dirfd: number, path: string): string {
+  if (!path.startsWith('/')) {
+    return `/proc/${tid}/${dirfd === AT_FDCWD ? 'cwd' : `fd/${dirfd}`}/${path}`;
+  }
+  const own = path.replace(/^\/proc\/self(?=\/)/, `/proc/${tid}`);
+  const root = readlinkSync(`/proc/${tid}/root`);
+  return root === '/' ? own : root + own;
+}
+
 function baseOf(tid: number, dirfd: number): string {
   return readlinkSync(dirfd === AT_FDCWD ? `/proc/${tid}/cwd` : `/proc/${tid}/fd/${dirfd}`);
 }

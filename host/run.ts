@@ -100,6 +100,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
     nofile: inherited.nofile,
     timers: options.timers,
     onMm: options.onMm ?? (() => undefined),
+    mayYield: () => spawner.threadGone(),
   });
   try {
     spawner.go();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Starts the program under the filter, from the main thread's side: see spawn_worker.ts for the other. */
+import { existsSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { HostError } from './host_error.ts';
 import type { Inherited } from './inherited.ts';
@@ -23,6 +24,8 @@ export interface Spawner {
   go(): void;
   /** The program's pid, `-errno` where exec failed, 0 while it is not known. */
   spawned(): number;
+  /** Whether the spawning thread has ended; before, the event loop must not run: it would wait for the thread, which may wait for us. */
+  threadGone(): boolean;
 }
 
 /** Throws HostError where the kernel does not let us install the filter. */
@@ -69,6 +72,7 @@ export async function prepareSpawn(
       Atomics.notify(words, Control.go);
     },
     spawned: () => Atomics.load(words, Control.spawned),
+    threadGone: () => !existsSync(`/proc/self/task/${Atomics.load(words, Control.thread)}`),
   };
 }
 

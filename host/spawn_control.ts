@@ -10,4 +10,6 @@ export const Control = {
   go: 2,
   /** The program's pid, or `-errno` of posix_spawn; 0 while unknown. */
   spawned: 3,
+  /** The spawning thread's id. */
+  thread: 4,
 } as const;

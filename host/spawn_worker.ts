@@ -5,6 +5,7 @@
  * thread that lets it go on. So everything is prepared first, and the filter leaves alone what our own C library does to
  * memory (see own_code.ts), which is what tearing down a JavaScript thread does under locks.
  */
+import { readlinkSync } from 'node:fs';
 import { workerData } from 'node:worker_threads';
 import { archOf } from './arch.ts';
 import { openLibc } from './libc.ts';
@@ -87,6 +88,7 @@ function main(order: SpawnOrder): void {
   Atomics.load(control, Control.go);
   libc.errno();
 
+  Atomics.store(control, Control.thread, ownThreadId());
   let listener = install();
   if (listener < 0 && libc.errno() === EACCES) {
     // Without CAP_SYS_ADMIN a filter is only for those who give up gaining privileges by exec; root keeps setuid programs working.
@@ -111,6 +113,10 @@ function main(order: SpawnOrder): void {
     if (flags < 0 || ((flags & O_NONBLOCK) !== 0) === nonblock) return;
     libc.fcntl(fd, F_SETFL, nonblock ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
   }
+}
+
+function ownThreadId(): number {
+  return Number(readlinkSync('/proc/thread-self').split('/').pop());
 }
 
 function bitsOf(set: bigint): number[] {

@@ -26,6 +26,8 @@ const SCRATCH_BYTES = 512;
 const SETTLE_MS = 1;
 /** How often the event loop gets a turn where libuv's signal pipe is not known, in milliseconds. */
 const LOOK_MS = 50;
+/** The same while the spawning thread is about to end, which nothing announces. */
+const START_MS = 5;
 
 /** Work of the engine that is due at a time rather than by a call. */
 export interface Timers {
@@ -42,6 +44,8 @@ export interface SupervisorOptions {
   readonly nofile: number | undefined;
   readonly timers: Timers | undefined;
   readonly onMm: (mm: ProcessMm) => void;
+  /** Whether the event loop may get a turn; asked until it may. */
+  readonly mayYield: () => boolean;
 }
 
 /** Counts of a run. */
@@ -65,7 +69,9 @@ export class Supervisor {
   private readonly handlers: Handlers;
   private readonly counts = new Uint32Array(512);
   private readonly pollfds: number;
-  private readonly pollCount: number;
+  private readonly signalPipe: number | undefined;
+  private readonly mayYield: () => boolean;
+  private yields = false;
   private readonly i32: Int32Array;
   private readonly base: number;
 
@@ -126,8 +132,9 @@ export class Supervisor {
     this.handlers[arch.calls.ioctl] = ioctl;
 
     const waits = [listener, this.openFiles.queue, this.clients.deaths];
+    this.signalPipe = signalPipe;
+    this.mayYield = options.mayYield;
     if (signalPipe !== undefined) waits.push(signalPipe);
-    this.pollCount = waits.length;
     this.pollfds = arena.take(8 * waits.length);
     waits.forEach((fd, index) => {
       this.i32[(this.pollfds >>> 2) + index * 2] = fd;
@@ -141,7 +148,9 @@ export class Supervisor {
     const poll = this.base + this.pollfds;
     const words = this.pollfds >>> 2;
     for (;;) {
-      const ready = libc.poll(poll, this.pollCount, this.timeout());
+      if (!this.yields) this.yields = this.mayYield();
+      const count = this.yields && this.signalPipe !== undefined ? 4 : 3;
+      const ready = libc.poll(poll, count, this.timeout());
       if (ready < 0) {
         if (libc.errno() === EINTR) continue;
         throw new Error(`poll failed (errno ${libc.errno()})`);
@@ -161,7 +170,8 @@ export class Supervisor {
         openFiles.drain();
         if (listened) return 'done';
       }
-      const signalled = this.pollCount > 3 ? (i32[words + 7] as number) >>> 16 : ready === 0;
+      if (!this.yields) continue;
+      const signalled = count > 3 ? (i32[words + 7] as number) >>> 16 : ready === 0;
       if (signalled) return 'signal';
     }
   }
@@ -189,8 +199,11 @@ export class Supervisor {
   private timeout(): number {
     if (this.openFiles.unsettled) return SETTLE_MS;
     const due = this.timers?.untilNext();
-    if (this.pollCount > 3) return due === undefined ? -1 : Math.ceil(due);
-    return Math.min(LOOK_MS, due === undefined ? LOOK_MS : Math.ceil(due));
+    if (this.yields && this.signalPipe !== undefined) {
+      return due === undefined ? -1 : Math.ceil(due);
+    }
+    const look = this.yields ? LOOK_MS : START_MS;
+    return Math.min(look, due === undefined ? look : Math.ceil(due));
   }
 }
 

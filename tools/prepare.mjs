@@ -45,7 +45,8 @@ function inputsDigest() {
   for (const { path } of projects) {
     const folder = join(root, path);
     for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' }).toSorted())
-      if (/(\.ts|tsconfig\.json)$/.test(name) && !name.endsWith('.test.ts')) add(join(folder, name));
+      if (/(\.ts|tsconfig\.json)$/.test(name) && !name.endsWith('.test.ts'))
+        add(join(folder, name));
   }
   return hash.digest('hex');
 }
@@ -66,11 +67,16 @@ function install() {
     console.log('installing packages (npm ci) ...');
     const npm = process.env['npm_execpath'];
     const [command, ...before] = npm?.endsWith('.js') ? [process.execPath, npm] : ['npm'];
-    const done = spawnSync(command ?? 'npm', [...before, 'ci', '--no-audit', '--no-fund', '--loglevel=error'], {
-      cwd: root,
-      stdio: 'inherit',
-    });
-    if (done.status !== 0) throw new Failure('npm ci failed: see above. Is the package registry reachable?');
+    const done = spawnSync(
+      command ?? 'npm',
+      [...before, 'ci', '--no-audit', '--no-fund', '--no-update-notifier', '--loglevel=error'],
+      {
+        cwd: root,
+        stdio: 'inherit',
+      },
+    );
+    if (done.status !== 0)
+      throw new Failure('npm ci failed: see above. Is the package registry reachable?');
   }
   writeFileSync(installedStamp, lockDigest());
 }

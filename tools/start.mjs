@@ -7,17 +7,10 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const colour = process.stdout.isTTY && process.env['NO_COLOR'] === undefined;
 const bold = (/** @type {string} */ text) => (colour ? `\x1b[1m${text}\x1b[0m` : text);
 
-const command = [
-  'bin/iommulator',
-  'run',
-  '--strace',
-  '--',
-  'node',
-  'examples/first_map/first_map.mjs',
-];
+const args = ['run', '--strace', '--', 'node', 'examples/first_map/first_map.mjs'];
 
 console.log(`${bold('$ iommulator run --strace -- node examples/first_map/first_map.mjs')}\n`);
-const { status, signal, error } = spawnSync(process.execPath, command, {
+const { status, signal, error } = spawnSync('bin/iommulator', args, {
   cwd: root,
   stdio: 'inherit',
 });

@@ -14,7 +14,10 @@ describe('the trace', () => {
   it('shows opens with the descriptor or the error', () => {
     printer.opened(10, '/dev/iommu', { value: 1023, why: '' });
     printer.opened(10, '/dev/iommu', { value: -24, why: 'no number is free' });
-    expect(lines).toEqual(['open("/dev/iommu") = 1023', 'open("/dev/iommu") = -1 EMFILE (no number is free)']);
+    expect(lines).toEqual([
+      'open("/dev/iommu") = 1023',
+      'open("/dev/iommu") = -1 EMFILE (no number is free)',
+    ]);
   });
 
   it('names the process from the moment that a second one calls', () => {

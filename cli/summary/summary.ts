@@ -58,7 +58,10 @@ export class Summary {
   }
 
   lines(): string[] {
-    const rows: Row[] = [...this.#counts].map(([cmd, count]) => ({ name: ioctlName(cmd), ...count }));
+    const rows: Row[] = [...this.#counts].map(([cmd, count]) => ({
+      name: ioctlName(cmd),
+      ...count,
+    }));
     const left = this.#left.map((line) => `  ${line}`);
     return [
       ...tableLines(rows),

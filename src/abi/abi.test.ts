@@ -42,7 +42,8 @@ function layoutOf(type: StructType<unknown>, prefix = '', base = 0): Layout {
     }
     layout[prefix + field.name] = [offset, field.type.size, Number(isSigned(field.type))];
     // Only a structure that is declared in place; one with a name has an entry of its own.
-    if (inner?.cName === '') Object.assign(layout, layoutOf(inner, `${prefix}${field.name}.`, offset));
+    if (inner?.cName === '')
+      Object.assign(layout, layoutOf(inner, `${prefix}${field.name}.`, offset));
   }
   return layout;
 }
@@ -54,8 +55,12 @@ const headers: [string, Recorded, Record<string, unknown>][] = [
 ];
 
 describe.each(headers)('%s', (_header, recorded, tables) => {
-  const structs = Object.entries(tables).filter((entry): entry is [string, StructType<unknown>] => isStruct(entry[1]));
-  const constants = Object.entries(tables).filter((entry): entry is [string, number] => typeof entry[1] === 'number');
+  const structs = Object.entries(tables).filter((entry): entry is [string, StructType<unknown>] =>
+    isStruct(entry[1]),
+  );
+  const constants = Object.entries(tables).filter(
+    (entry): entry is [string, number] => typeof entry[1] === 'number',
+  );
 
   test('the recording is not empty', () => {
     expect(Object.keys(recorded.structs).length).toBeGreaterThan(5);
@@ -63,13 +68,19 @@ describe.each(headers)('%s', (_header, recorded, tables) => {
   });
 
   test('has the same structures as the tables', () => {
-    expect(structs.map(([name]) => name).toSorted()).toEqual(Object.keys(recorded.structs).toSorted());
+    expect(structs.map(([name]) => name).toSorted()).toEqual(
+      Object.keys(recorded.structs).toSorted(),
+    );
     for (const [name, type] of structs) expect(type.cName).toBe(name);
   });
 
   test.each(structs)('struct %s has the size, the offsets and the fields of C', (name, type) => {
     const { size, align, fields } = recorded.structs[name] ?? {};
-    expect({ size: type.size, align: type.align, fields: layoutOf(type) }).toEqual({ size, align, fields });
+    expect({ size: type.size, align: type.align, fields: layoutOf(type) }).toEqual({
+      size,
+      align,
+      fields,
+    });
   });
 
   test('has the same constants and ioctl numbers as the tables', () => {
@@ -78,8 +89,15 @@ describe.each(headers)('%s', (_header, recorded, tables) => {
 
   test('every name in a table of names is exported with its value', () => {
     for (const [table, names] of Object.entries(tables)) {
-      if (typeof names !== 'object' || names === null || isStruct(names) || table === 'iommu_test_op_member') continue;
-      for (const [name, value] of Object.entries(names)) expect({ name, value: tables[name] }).toEqual({ name, value });
+      if (
+        typeof names !== 'object' ||
+        names === null ||
+        isStruct(names) ||
+        table === 'iommu_test_op_member'
+      )
+        continue;
+      for (const [name, value] of Object.entries(names))
+        expect({ name, value: tables[name] }).toEqual({ name, value });
     }
   });
 });
@@ -89,13 +107,20 @@ function shownNames(type: StructType<unknown>): [string, number][] {
   return type.fields.flatMap(({ type: field }) => {
     const inner = isStruct(field) ? shownNames(field) : [];
     const { show } = field;
-    return show.as === 'flags' || show.as === 'enum' ? [...inner, ...Object.entries(show.names)] : inner;
+    return show.as === 'flags' || show.as === 'enum'
+      ? [...inner, ...Object.entries(show.names)]
+      : inner;
   });
 }
 
 test('names shown for flags and enumerators are constants of the headers', () => {
-  const all: Record<string, unknown> = Object.assign({}, ...headers.map(([, recorded]) => recorded.constants));
-  const shown = headers.flatMap(([, , tables]) => Object.values(tables).filter(isStruct).flatMap(shownNames));
+  const all: Record<string, unknown> = Object.assign(
+    {},
+    ...headers.map(([, recorded]) => recorded.constants),
+  );
+  const shown = headers.flatMap(([, , tables]) =>
+    Object.values(tables).filter(isStruct).flatMap(shownNames),
+  );
   expect(shown.length).toBeGreaterThan(100);
   for (const [name, value] of shown) expect({ name, value }).toEqual({ name, value: all[name] });
 });

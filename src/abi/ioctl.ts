@@ -16,12 +16,16 @@ const DIR_SHIFT = 30;
 
 /** The unsigned 32-bit number of an ioctl; `size` is in bytes, at most 16383. */
 export function _IOC(dir: number, type: number, nr: number, size: number): number {
-  return ((dir << DIR_SHIFT) | (size << SIZE_SHIFT) | (type << TYPE_SHIFT) | (nr << NR_SHIFT)) >>> 0;
+  return (
+    ((dir << DIR_SHIFT) | (size << SIZE_SHIFT) | (type << TYPE_SHIFT) | (nr << NR_SHIFT)) >>> 0
+  );
 }
 
 export const _IO = (type: number, nr: number): number => _IOC(_IOC_NONE, type, nr, 0);
-export const _IOR = (type: number, nr: number, size: number): number => _IOC(_IOC_READ, type, nr, size);
-export const _IOW = (type: number, nr: number, size: number): number => _IOC(_IOC_WRITE, type, nr, size);
+export const _IOR = (type: number, nr: number, size: number): number =>
+  _IOC(_IOC_READ, type, nr, size);
+export const _IOW = (type: number, nr: number, size: number): number =>
+  _IOC(_IOC_WRITE, type, nr, size);
 export const _IOWR = (type: number, nr: number, size: number): number =>
   _IOC(_IOC_READ | _IOC_WRITE, type, nr, size);
 

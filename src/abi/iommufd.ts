@@ -6,7 +6,12 @@
  */
 import { ioctlNumber } from './ioctl.ts';
 import { id, oneOf, reserved, struct, u16, u32, u64 } from './struct.ts';
-import { IOMMUFD_TYPE, IOMMUFD_CMD_DESTROY, IOMMUFD_CMD_OPTION, IOMMUFD_CMD_VFIO_IOAS } from './iommufd_cmd.ts';
+import {
+  IOMMUFD_TYPE,
+  IOMMUFD_CMD_DESTROY,
+  IOMMUFD_CMD_OPTION,
+  IOMMUFD_CMD_VFIO_IOAS,
+} from './iommufd_cmd.ts';
 
 export * from './iommufd_cmd.ts';
 export * from './iommufd_ioas.ts';
@@ -48,7 +53,8 @@ export const iommufd_vfio_ioas_op = {
   IOMMU_VFIO_IOAS_SET: 1,
   IOMMU_VFIO_IOAS_CLEAR: 2,
 } as const;
-export const { IOMMU_VFIO_IOAS_GET, IOMMU_VFIO_IOAS_SET, IOMMU_VFIO_IOAS_CLEAR } = iommufd_vfio_ioas_op;
+export const { IOMMU_VFIO_IOAS_GET, IOMMU_VFIO_IOAS_SET, IOMMU_VFIO_IOAS_CLEAR } =
+  iommufd_vfio_ioas_op;
 
 export const iommu_vfio_ioas = struct('iommu_vfio_ioas', {
   size: u32,

@@ -8,7 +8,8 @@ export const iommu_hwpt_pgfault_flags = {
   IOMMU_PGFAULT_FLAGS_PASID_VALID: 1 << 0,
   IOMMU_PGFAULT_FLAGS_LAST_PAGE: 1 << 1,
 } as const;
-export const { IOMMU_PGFAULT_FLAGS_PASID_VALID, IOMMU_PGFAULT_FLAGS_LAST_PAGE } = iommu_hwpt_pgfault_flags;
+export const { IOMMU_PGFAULT_FLAGS_PASID_VALID, IOMMU_PGFAULT_FLAGS_LAST_PAGE } =
+  iommu_hwpt_pgfault_flags;
 
 export const iommu_hwpt_pgfault_perm = {
   IOMMU_PGFAULT_PERM_READ: 1 << 0,

@@ -3,7 +3,20 @@
 import { ioctlNumber } from './ioctl.ts';
 import { IOMMUFD_CMD_GET_HW_INFO, IOMMUFD_TYPE } from './iommufd_cmd.ts';
 import { IOMMU_HW_INFO_TYPE_SELFTEST } from './iommufd_test_types.ts';
-import { array, flagsOf, hex, id, oneOf, pointer, reserved, struct, u8, u32, u64, union } from './struct.ts';
+import {
+  array,
+  flagsOf,
+  hex,
+  id,
+  oneOf,
+  pointer,
+  reserved,
+  struct,
+  u8,
+  u32,
+  u64,
+  union,
+} from './struct.ts';
 
 export const iommu_hw_info_vtd_flags = {
   IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17: 1 << 0,

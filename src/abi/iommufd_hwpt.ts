@@ -8,7 +8,10 @@ import {
   IOMMUFD_CMD_HWPT_SET_DIRTY_TRACKING,
   IOMMUFD_TYPE,
 } from './iommufd_cmd.ts';
-import { IOMMU_HWPT_DATA_SELFTEST, IOMMU_HWPT_INVALIDATE_DATA_SELFTEST } from './iommufd_test_types.ts';
+import {
+  IOMMU_HWPT_DATA_SELFTEST,
+  IOMMU_HWPT_INVALIDATE_DATA_SELFTEST,
+} from './iommufd_test_types.ts';
 import { array, flagsOf, hex, id, oneOf, pointer, reserved, struct, u32, u64 } from './struct.ts';
 
 export const iommufd_hwpt_alloc_flags = {
@@ -143,7 +146,10 @@ export const iommu_hwpt_invalidate = struct('iommu_hwpt_invalidate', {
   size: u32,
   hwpt_id: id,
   data_uptr: pointer,
-  data_type: oneOf(u32, { ...iommu_hwpt_invalidate_data_type, IOMMU_HWPT_INVALIDATE_DATA_SELFTEST }),
+  data_type: oneOf(u32, {
+    ...iommu_hwpt_invalidate_data_type,
+    IOMMU_HWPT_INVALIDATE_DATA_SELFTEST,
+  }),
   entry_len: u32,
   entry_num: u32,
   __reserved: reserved(u32),

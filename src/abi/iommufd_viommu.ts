@@ -13,15 +13,30 @@ import {
   IOMMU_VEVENTQ_TYPE_SELFTEST,
   IOMMU_VIOMMU_TYPE_SELFTEST,
 } from './iommufd_test_types.ts';
-import { array, fd, flagsOf, hex, id, oneOf, pointer, reserved, struct, u32, u64 } from './struct.ts';
+import {
+  array,
+  fd,
+  flagsOf,
+  hex,
+  id,
+  oneOf,
+  pointer,
+  reserved,
+  struct,
+  u32,
+  u64,
+} from './struct.ts';
 
 export const iommu_viommu_type = {
   IOMMU_VIOMMU_TYPE_DEFAULT: 0,
   IOMMU_VIOMMU_TYPE_ARM_SMMUV3: 1,
   IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV: 2,
 } as const;
-export const { IOMMU_VIOMMU_TYPE_DEFAULT, IOMMU_VIOMMU_TYPE_ARM_SMMUV3, IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV } =
-  iommu_viommu_type;
+export const {
+  IOMMU_VIOMMU_TYPE_DEFAULT,
+  IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
+  IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV,
+} = iommu_viommu_type;
 
 /** Offset and length, in bytes, for an mmap of the iommufd descriptor. */
 export const iommu_viommu_tegra241_cmdqv = struct('iommu_viommu_tegra241_cmdqv', {
@@ -100,7 +115,8 @@ export const iommu_hw_queue_type = {
   IOMMU_HW_QUEUE_TYPE_DEFAULT: 0,
   IOMMU_HW_QUEUE_TYPE_TEGRA241_CMDQV: 1,
 } as const;
-export const { IOMMU_HW_QUEUE_TYPE_DEFAULT, IOMMU_HW_QUEUE_TYPE_TEGRA241_CMDQV } = iommu_hw_queue_type;
+export const { IOMMU_HW_QUEUE_TYPE_DEFAULT, IOMMU_HW_QUEUE_TYPE_TEGRA241_CMDQV } =
+  iommu_hw_queue_type;
 
 export const iommu_hw_queue_alloc = struct('iommu_hw_queue_alloc', {
   size: u32,

@@ -5,7 +5,19 @@
  * which counts for the alignment and not for the size, as in C.
  */
 import { ioctlNumber } from './ioctl.ts';
-import { array, flagsOf, hex, oneOf, pointer, reserved, struct, u8, u16, u32, u64 } from './struct.ts';
+import {
+  array,
+  flagsOf,
+  hex,
+  oneOf,
+  pointer,
+  reserved,
+  struct,
+  u8,
+  u16,
+  u32,
+  u64,
+} from './struct.ts';
 
 export const VFIO_API_VERSION = 0;
 

@@ -41,7 +41,7 @@ function readIn(op: Read, at: number, level: number, start: number, end: number)
   const startIndex = table.index(start, level);
   const endIndex = table.index(end - 1, level) + 1;
   const base = (Math.floor(start / itemFrames) - startIndex) * itemFrames;
-  for (let index = startIndex; index < endIndex; ) {
+  for (let index = startIndex; index < endIndex;) {
     const lane = first + 2 * index;
     const lo = lanes[lane] ?? 0;
     const hi = lanes[lane + 1] ?? 0;

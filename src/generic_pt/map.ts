@@ -104,10 +104,13 @@ function growTop(op: MapOp, end: number, leafLevel: number): number {
   while (end > table.end || leafLevel > table.topLevel) {
     const level = table.topLevel + 1;
     if (!table.dynamicTop || level > format.maxTopLevel) return -Errno.ERANGE;
-    if ((POW2[table.itemLg2[level] ?? 0] ?? 0) >= table.endOf(format.maxTopLevel)) return -Errno.ERANGE;
+    if ((POW2[table.itemLg2[level] ?? 0] ?? 0) >= table.endOf(format.maxTopLevel))
+      return -Errno.ERANGE;
     const made = table.allocTable();
     if (made === NO_MEMORY) return -Errno.ENOMEM;
-    op.changes.push(linkTable(op, table.ram.lanesOf(made), table.ram.laneOf(made), level, table.top, made));
+    op.changes.push(
+      linkTable(op, table.ram.lanesOf(made), table.ram.laneOf(made), level, table.top, made),
+    );
     table.setTop(made, level);
   }
   return 0;
@@ -151,7 +154,10 @@ function linkTable(
   const hiUnits = Math.floor(below / format.oaHiFrames);
   const loUnits = (below - hiUnits * format.oaHiFrames) / format.granuleFrames;
   lanes[lane] =
-    format.present.lo | format.tableBits.lo | (code << format.codeShift) | (loUnits << format.oaShift);
+    format.present.lo |
+    format.tableBits.lo |
+    (code << format.codeShift) |
+    (loUnits << format.oaShift);
   lanes[lane + 1] = format.present.hi | format.tableBits.hi | hiUnits;
   return change;
 }

@@ -85,7 +85,9 @@ export class Table {
   static create(format: TableFormat, ram: Ram, options: TableOptions): Table | number {
     const { topLevel } = options;
     if (topLevel < 1 || topLevel > format.maxTopLevel) {
-      throw new RangeError(`${format.name}: a top at level ${topLevel}, not 1 to ${format.maxTopLevel}`);
+      throw new RangeError(
+        `${format.name}: a top at level ${topLevel}, not 1 to ${format.maxTopLevel}`,
+      );
     }
     const top = ram.alloc(format.tableLg2 - FRAME_SHIFT);
     return top === NO_MEMORY ? -Errno.ENOMEM : new Table(format, ram, top, options);

@@ -62,7 +62,7 @@ export function forEachRun(
   const end = start + frames;
   let runFrame = NO_FRAME;
   let runFrames = 0;
-  for (let at = start; at < end; ) {
+  for (let at = start; at < end;) {
     const frame = translate(table, at);
     if (frame === NO_FRAME) return false;
     const span = Math.min(end - at, entryFramesFrom(table, at));

@@ -2,7 +2,13 @@
 import { Errno } from '../base/errno.ts';
 import type { Mm } from '../memory/mm.ts';
 import type { Device } from './device.ts';
-import { DomainType, isPagingDomain, type NestedDomain, type PagingDomain, type SvaDomain } from './domain.ts';
+import {
+  DomainType,
+  isPagingDomain,
+  type NestedDomain,
+  type PagingDomain,
+  type SvaDomain,
+} from './domain.ts';
 import type { DomainRequest, IommuOps } from './ops.ts';
 
 /*

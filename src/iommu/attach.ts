@@ -17,7 +17,12 @@ import { attachPasid, detachPasid, replacePasid } from './pasid.ts';
  * device that cannot fault, A3), -EOPNOTSUPP (the driver has no PASIDs), -ENOMEM, or what the driver answers. On failure
  * nothing has changed.
  */
-export function attach(device: Device, pasid: number, domain: Domain, handle: AttachHandle): number {
+export function attach(
+  device: Device,
+  pasid: number,
+  domain: Domain,
+  handle: AttachHandle,
+): number {
   const { group } = device;
   if (!group) return -Errno.ENODEV;
   if (pasid !== NO_PASID) return attachPasid(device, pasid, domain, handle);
@@ -61,7 +66,12 @@ export function detach(device: Device, pasid: number, domain: Domain): void {
  * is in the old domain and the old handle is in force. Replacing where nothing is attached is -EINVAL (B4), and so is the handle
  * in force: a path without locks may be using it.
  */
-export function replace(device: Device, pasid: number, domain: Domain, handle: AttachHandle): number {
+export function replace(
+  device: Device,
+  pasid: number,
+  domain: Domain,
+  handle: AttachHandle,
+): number {
   const { group } = device;
   if (!group) return -Errno.ENODEV;
   if (pasid !== NO_PASID) return replacePasid(device, pasid, domain, handle);

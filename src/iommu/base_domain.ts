@@ -35,7 +35,9 @@ export abstract class BaseDomain<T extends Type> implements Domain {
 
   seal(owner: IommuOps, options: SealOptions = {}): void {
     if (this.#owner) {
-      throw new Error(`this domain of ${this.#owner.name} is sealed: its fault handler is for good`);
+      throw new Error(
+        `this domain of ${this.#owner.name} is sealed: its fault handler is for good`,
+      );
     }
     this.#owner = owner;
     this.#faultHandler = options.faultHandler;

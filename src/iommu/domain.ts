@@ -36,9 +36,13 @@ export const DIRTY_NO_CLEAR = 1;
 /** What a domain carries for whoever manages it; it has at most one manager. */
 export type DomainCookie =
   | { readonly kind: 'none' }
-  /** iommufd's hardware page table. */
-  | { readonly kind: 'iommufd'; readonly hwpt: unknown }
-  /** See msi_cookie.ts. */
+  /** iommufd's hardware page table; `mapMsi` is asked as `prepareMsi` of msi_cookie.ts describes. */
+  | {
+      readonly kind: 'iommufd';
+      readonly hwpt: unknown;
+      readonly mapMsi?: (device: Device, doorbell: bigint) => bigint | number;
+    }
+  /** Doorbells by their page, mapped one after another from `base`: see msi_cookie.ts. */
   | { readonly kind: 'msi'; readonly base: bigint; readonly pages: Map<bigint, bigint> };
 
 export interface SealOptions {

@@ -100,7 +100,8 @@ export class IommuGroup {
     const domain = this.owner === undefined ? this.defaultDomain : this.blockingDomain;
     if (!domain) return;
     const rc = this.setDomain(domain, { mustSucceed: true });
-    if (rc !== 0) this.core.warn(`group ${this.id}: its driver refused the core's own domain (${rc})`);
+    if (rc !== 0)
+      this.core.warn(`group ${this.id}: its driver refused the core's own domain (${rc})`);
   }
 
   private revert(count: number, refused: Domain): void {

@@ -68,7 +68,9 @@ function release(group: IommuGroup): void {
   }
   if (group.pasids.size > 0) {
     const left = [...group.pasids.keys()].join(', ');
-    group.core.warn(`group ${group.id}: released with PASID ${left} still attached; it stays owned`);
+    group.core.warn(
+      `group ${group.id}: released with PASID ${left} still attached; it stays owned`,
+    );
     return;
   }
   group.ownerCount = 0;

@@ -93,7 +93,10 @@ function setGroupPasid(
     for (const undo of done) {
       const back = old?.setDevPasid?.(undo, pasid, domain) ?? -Errno.EOPNOTSUPP;
       if (back === 0) continue;
-      if (old) group.core.warn(`${undo.name}: its driver refused PASID ${pasid}'s domain of before (${back})`);
+      if (old)
+        group.core.warn(
+          `${undo.name}: its driver refused PASID ${pasid}'s domain of before (${back})`,
+        );
       removePasid(undo, pasid, domain);
     }
     return rc;

@@ -8,7 +8,7 @@ import type { Task } from '../kernel/task.ts';
 import type { Mm } from '../memory/mm.ts';
 import { Call, copyFromUser } from './call.ts';
 import type { Context } from './context.ts';
-import { type IoctlOp, ioctlOps, vfioOps, type VfioOp } from './ioctls.ts';
+import { type IoctlOp, ioctlOps, vfioOps } from './ioctls.ts';
 import { hex } from './iova.ts';
 
 /** IOMMU_TEST_CMD is the last number that iommufd answers itself; all others may be VFIO's. */
@@ -56,10 +56,9 @@ export class IommufdFile implements DeviceFile {
 
   private iommufdIoctl(task: Task, cmd: number, arg: bigint, record?: Partial<Recorded>): number {
     const op = byNumber.get(cmd);
-    if (record) record.name = op?.name;
+    if (record && op) noteStruct(record, op, task.mm, arg);
     const userSize = readStruct(task.mm, arg, op, cmd);
     if (!op) throw noSuchIoctl(cmd);
-    if (record) noteStruct(record, op.type, Math.min(userSize, op.type.size));
     const bytes = buffer.subarray(0, op.type.size);
     const call = new Call(this.context, task, accessors.get(op) as never, bytes, arg, userSize);
     return run(op, call);
@@ -68,7 +67,7 @@ export class IommufdFile implements DeviceFile {
   private vfioIoctl(task: Task, cmd: number, arg: bigint, record?: Partial<Recorded>): number {
     const op = vfioByNumber.get(cmd);
     if (!op) throw noSuchIoctl(cmd);
-    if (record) noteVfio(record, op, task.mm, arg);
+    if (record) noteStruct(record, op, task.mm, arg);
     return op.execute(this.context, task, arg);
   }
 }
@@ -144,19 +143,21 @@ interface Recorded {
   size: number;
 }
 
-function noteStruct(record: Partial<Recorded>, type: StructType<unknown>, size: number): void {
-  record.type = type;
-  record.size = size;
-  record.before = buffer.slice(0, type.size);
-}
-
-function noteVfio(record: Partial<Recorded>, op: VfioOp, mm: Mm, arg: bigint): void {
+/** Reads the client's structure for the record, as far as its first word says: also one whose size will be refused. */
+function noteStruct(
+  record: Partial<Recorded>,
+  op: { readonly name: string; readonly type: StructType<unknown> | undefined },
+  mm: Mm,
+  arg: bigint,
+): void {
   record.name = op.name;
-  if (!op.type) return;
+  const word = new DataView(new ArrayBuffer(4));
+  if (!op.type || !mm.copyIn(arg, new Uint8Array(word.buffer))) return;
+  const size = Math.min(Math.max(word.getUint32(0, true), 4), op.type.size);
   const before = new Uint8Array(op.type.size);
-  if (!mm.copyIn(arg, before)) return;
+  if (!mm.copyIn(arg, before.subarray(0, size))) return;
   record.type = op.type;
-  record.size = op.type.size;
+  record.size = size;
   record.before = before;
 }
 

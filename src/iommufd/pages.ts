@@ -110,8 +110,9 @@ export class Pages {
 
   private revokeLocked(): void {
     if (this.revoked) return;
-    this.revoked = true;
+    // Only afterwards: areas of revoked pages have nothing to unmap.
     for (const held of this.domains ?? []) held.revoke();
+    this.revoked = true;
   }
 
   /**
@@ -202,15 +203,12 @@ export class Pages {
     }
     const first = Math.floor(startByte / PAGE_SIZE);
     const last = Math.floor((startByte + data.length - 1) / PAGE_SIZE);
-    // Linux asks for write permission of one page only where it writes, of several wherever the map is writable.
+    // One page of a process is looked up there anew, even where another one is pinned by now, and write permission asked for only
+    // where it writes. Of several, pinned ones are taken, and the others looked up as they would be pinned.
     const single = first === last && source.kind === 'user' && source.mm.alive;
     locked(this.world.pagesLock, () => {
-      this.copyPages(
-        this.resolve(first, last, single ? write : this.writable),
-        startByte,
-        data,
-        write,
-      );
+      const runs = single ? this.find(first, last, write) : this.resolve(first, last);
+      this.copyPages(runs, startByte, data, write);
     });
   }
 
@@ -234,13 +232,13 @@ export class Pages {
   }
 
   /** The frames of pages `first..last`, pinned or not, without pinning any. */
-  private resolve(first: number, last: number, write: boolean): FrameRun[] {
+  private resolve(first: number, last: number): FrameRun[] {
     const runs: FrameRun[] = [];
     for (const span of this.pinnedTree().spans(first, last)) {
       runs.push(
         ...(span.used
           ? this.frames(span.start, span.last)
-          : this.find(span.start, span.last, write)),
+          : this.find(span.start, span.last, this.writable)),
       );
     }
     return runs;

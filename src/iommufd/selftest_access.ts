@@ -161,7 +161,10 @@ export function accessPages({ call, cmd, arg }: TestCall<'access_pages'>): void 
   });
 }
 
-/** Compares pinned pages with those at an address of the caller: EBADE where they are not the same pages. */
+/**
+ * Compares pinned pages with those at an address of the caller, one after the other: EBADE at the first that is not the same,
+ * EFAULT at the first that can not be found, EOVERFLOW at one that ends with the address space.
+ */
 function checkPages(
   call: TestCall<'access_pages'>['call'],
   address: bigint,
@@ -169,14 +172,17 @@ function checkPages(
   pinned: FrameRun[],
 ): void {
   const { memory } = call.context.iommufd;
-  const found = memory.lookup(call.task.mm, address & ~PAGE_MASK, npages, false);
-  if (isBadPage(found))
-    throw new ErrnoError('EFAULT', `the page at ${hex(found.address)} is ${found.reason}`);
-  const [want, got] = [pagesOf(found), pagesOf(pinned)];
-  const at = want.findIndex((frame, index) => frame !== got[index]);
-  if (at < 0) return;
-  const where = hex(address + BigInt(at * PAGE_SIZE));
-  throw new ErrnoError('EBADE', `the page at ${where} is not the one that is pinned`);
+  const frames = pagesOf(pinned);
+  for (let index = 0; index < npages; index++) {
+    const at = BigInt.asUintN(64, (address & ~PAGE_MASK) + BigInt(index * PAGE_SIZE));
+    if (at + PAGE_MASK >= IOVA_LAST)
+      throw new ErrnoError('EOVERFLOW', `the page at ${hex(at)} ends at 2^64`);
+    const found = memory.lookup(call.task.mm, at, 1, false);
+    if (isBadPage(found))
+      throw new ErrnoError('EFAULT', `the page at ${hex(at)} is ${found.reason}`);
+    if (found[0]?.frame !== frames[index])
+      throw new ErrnoError('EBADE', `the page at ${hex(at)} is not the one that is pinned`);
+  }
 }
 
 function pagesOf(runs: readonly FrameRun[]): number[] {

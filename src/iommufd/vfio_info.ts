@@ -42,18 +42,31 @@ export function getInfo(context: Context, task: Task, arg: bigint): number {
   return 0;
 }
 
-/** Writes those that fit, chained; returns the size that info and all capabilities need. */
+interface Capability {
+  readonly bytes: Uint8Array;
+  /** Where its array begins, and the bytes of an item; without an array, its end and 1. */
+  readonly itemsAt: number;
+  readonly itemBytes: number;
+}
+
+/**
+ * Writes those that fit, chained; returns the size that info and all capabilities need. Of an array that does not fit, the
+ * items that do are written, but no header: so does Linux.
+ */
 function writeCapabilities(
   task: Task,
   arg: bigint,
   argsz: number,
-  caps: readonly Uint8Array[],
+  caps: readonly Capability[],
 ): number {
   let offset = INFO_SIZE;
   let previous: number | undefined;
-  for (const cap of caps) {
-    if (argsz > offset && argsz - offset >= cap.length)
-      copyToUser(task.mm, arg + BigInt(offset), cap);
+  for (const { bytes, itemsAt, itemBytes } of caps) {
+    const room = argsz - offset;
+    const items = Math.max(0, Math.floor((room - itemsAt) / itemBytes));
+    const whole = room >= bytes.length;
+    const part = whole ? bytes : bytes.subarray(itemsAt, itemsAt + items * itemBytes);
+    if (part.length) copyToUser(task.mm, arg + BigInt(offset + (whole ? 0 : itemsAt)), part);
     if (previous !== undefined && argsz >= offset) {
       const next = new Uint8Array(4);
       new DataView(next.buffer).setUint32(0, offset, true);
@@ -61,21 +74,21 @@ function writeCapabilities(
       copyToUser(task.mm, arg + BigInt(at), next);
     }
     previous = offset;
-    offset += Math.ceil(cap.length / 8) * 8;
+    offset += Math.ceil(bytes.length / 8) * 8;
   }
   return offset;
 }
 
-function dmaAvail(): Uint8Array {
+function dmaAvail(): Capability {
   const bytes = new Uint8Array(vfio_iommu_type1_info_dma_avail.size);
   const cap = vfio_iommu_type1_info_dma_avail.on(new DataView(bytes.buffer));
   cap.header.id = VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL;
   cap.header.version = 1;
   cap.avail = DMA_AVAIL;
-  return bytes;
+  return { bytes, itemsAt: bytes.length, itemBytes: 1 };
 }
 
-function iovaRanges(table: IoPagetable): Uint8Array {
+function iovaRanges(table: IoPagetable): Capability {
   const holes = [...table.reserved.spans(0n, IOVA_LAST)].filter((span) => !span.used);
   const head = vfio_iommu_type1_info_cap_iova_range.size;
   const bytes = new Uint8Array(head + holes.length * vfio_iova_range.size);
@@ -87,7 +100,7 @@ function iovaRanges(table: IoPagetable): Uint8Array {
   holes.forEach(({ start, last }, i) => {
     vfio_iova_range.write(view, head + i * vfio_iova_range.size, { start, end: last });
   });
-  return bytes;
+  return { bytes, itemsAt: head, itemBytes: vfio_iova_range.size };
 }
 
 /** Sizes that every domain has; those below a page of the CPU are promised as that page, as VFIO always did. */

@@ -46,20 +46,37 @@ export interface LocalMapping {
   readonly offset?: number;
 }
 
-class Region extends IntervalNode<bigint> {
-  readonly readable: boolean;
-  readonly writable: boolean;
+/** What is behind a mapping's addresses; private memory has a file of its own that nobody else sees. */
+interface Backing {
   readonly file: LocalFile;
   readonly offset: bigint;
   readonly shared: boolean;
+}
 
-  constructor(start: bigint, length: number, options: LocalMapping) {
-    super(start, start + BigInt(length) - 1n);
-    this.readable = options.readable ?? true;
-    this.writable = options.writable ?? true;
-    this.shared = options.file !== undefined;
-    this.file = options.file ?? new LocalFile(length);
-    this.offset = BigInt(options.offset ?? 0);
+interface Access {
+  readonly readable: boolean;
+  readonly writable: boolean;
+}
+
+class Region extends IntervalNode<bigint> {
+  readonly access: Access;
+  readonly file: LocalFile;
+  /** Of `start` in the file. */
+  readonly offset: bigint;
+  readonly shared: boolean;
+
+  constructor(start: bigint, last: bigint, backing: Backing, access: Access) {
+    super(start, last);
+    this.file = backing.file;
+    this.offset = backing.offset;
+    this.shared = backing.shared;
+    this.access = access;
+  }
+
+  /** The part from `start` to `last` as a region of its own. */
+  part(start: bigint, last: bigint, access = this.access): Region {
+    const offset = this.offset + (start - this.start);
+    return new Region(start, last, { file: this.file, offset, shared: this.shared }, access);
   }
 
   /** Copies the part of `[address, address + bytes.length)` that lies in this region, at its place. */
@@ -84,23 +101,86 @@ export class LocalMm implements Mm {
         `a mapping of ${length} bytes at 0x${address.toString(16)} is not made of pages`,
       );
     }
-    const region = new Region(address, length, options);
+    const { readable = true, writable = true, file } = options;
+    const offset = options.offset ?? 0;
+    const region = new Region(
+      address,
+      address + BigInt(length) - 1n,
+      {
+        file: file ?? new LocalFile(length),
+        offset: BigInt(offset),
+        shared: file !== undefined,
+      },
+      { readable, writable },
+    );
     if (this.regions.first(region.start, region.last)) {
       throw new RangeError(`there is a mapping at 0x${address.toString(16)} already`);
     }
     this.regions.insert(region);
-    const offset = Number(region.offset);
     return region.file.bytes.subarray(offset, offset + length);
   }
 
-  /** Removes the mapping that begins at an address. */
-  unmap(address: bigint): void {
-    const region = this.regions.first(address, address);
-    if (!region || region.start !== address) {
-      throw new RangeError(`no mapping begins at 0x${address.toString(16)}`);
+  /**
+   * Removes what is mapped in a page-aligned range, as munmap does: nothing there is no error, mappings are cut. Without a
+   * length, the mapping that begins at the address, which must exist.
+   */
+  unmap(address: bigint, length = this.lengthFrom(address)): void {
+    for (const region of this.cutOut(address, length)) {
+      this.pinObserver?.release(region.start, region.last);
+      this.regions.remove(region);
     }
-    this.pinObserver?.release(region.start, region.last);
-    this.regions.remove(region);
+  }
+
+  /** Changes what may be done with a page-aligned range, as mprotect does; false where a part of it is not mapped. */
+  protect(address: bigint, length: number, access: Access): boolean {
+    let missing = BigInt(length);
+    for (const region of this.cutOut(address, length)) {
+      missing -= region.last - region.start + 1n;
+      this.regions.remove(region);
+      this.regions.insert(region.part(region.start, region.last, access));
+    }
+    return missing === 0n;
+  }
+
+  /** The address space of a forked child: private memory is copied, files are shared; nothing is pinned or charged. */
+  fork(): LocalMm {
+    const child = new LocalMm();
+    for (const region of this.regions) {
+      const { file, offset, shared, access, start, last } = region;
+      const copy = new LocalFile(shared ? 0 : Number(last - start) + 1);
+      if (!shared) file.read(offset, copy.bytes);
+      const backing = shared ? region : { file: copy, offset: 0n, shared };
+      child.regions.insert(new Region(start, last, backing, access));
+    }
+    return child;
+  }
+
+  private lengthFrom(address: bigint): number {
+    const region = this.regions.first(address, address);
+    if (region?.start === address) return Number(region.last - region.start) + 1;
+    throw new RangeError(`no mapping begins at 0x${address.toString(16)}`);
+  }
+
+  /** The regions inside a range, after those that stick out of it were cut at its ends. */
+  private cutOut(address: bigint, length: number): Region[] {
+    if (address % BigInt(PAGE_SIZE) || length % PAGE_SIZE || length <= 0) {
+      throw new RangeError(`${length} bytes at 0x${address.toString(16)} are not made of pages`);
+    }
+    const last = address + BigInt(length) - 1n;
+    const inside: Region[] = [];
+    let region = this.regions.first(address, last);
+    while (region) {
+      const from = region.start > address ? region.start : address;
+      const to = region.last < last ? region.last : last;
+      this.regions.remove(region);
+      if (region.start < from) this.regions.insert(region.part(region.start, from - 1n));
+      if (to < region.last) this.regions.insert(region.part(to + 1n, region.last));
+      const kept = region.part(from, to);
+      this.regions.insert(kept);
+      inside.push(kept);
+      region = to < last ? this.regions.first(to + 1n, last) : undefined;
+    }
+    return inside;
   }
 
   /** The last task ends in good order: pinned pages are saved. */
@@ -135,12 +215,11 @@ export class LocalMm implements Mm {
   mappingAt(address: bigint): Mapping | undefined {
     const region = this.regions.first(address, address);
     if (!region) return undefined;
-    const { start, last, readable, writable, file, offset } = region;
+    const { start, last, file, offset } = region;
     return {
       start,
       last,
-      readable,
-      writable,
+      ...region.access,
       shared: region.shared ? { file, offset } : undefined,
     };
   }
@@ -155,7 +234,8 @@ export class LocalMm implements Mm {
       const at = address + BigInt(done);
       const region = this.regions.first(at, at);
       if (!region) return false;
-      if (protect && !(way === 'write' ? region.writable : region.readable)) return false;
+      if (protect && !(way === 'write' ? region.access.writable : region.access.readable))
+        return false;
       const copied = region.copy(at, bytes.subarray(done), way);
       if (copied < 0) return false;
       done += copied;

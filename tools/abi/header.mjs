@@ -129,7 +129,11 @@ export function probeProgram(includes, names) {
   let first = true;
   for (const [name, fields] of names.structs) {
     const type = `struct ${name}`;
-    print(`${first ? '' : ',\n'}"${name}": {"size": %zu, "align": %zu, "fields": {`, `sizeof(${type})`, `_Alignof(${type})`);
+    print(
+      `${first ? '' : ',\n'}"${name}": {"size": %zu, "align": %zu, "fields": {`,
+      `sizeof(${type})`,
+      `_Alignof(${type})`,
+    );
     first = false;
     fields.forEach((field, i) => {
       const member = `((${type} *)0)->${field.path}`;

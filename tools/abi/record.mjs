@@ -43,10 +43,14 @@ function record(kernel) {
       writeFileSync(source, `#include <${include}>\n`);
       const preprocessed = execFileSync('gcc', ['-E', ...flags, source], { encoding: 'utf8' });
       const path = /** @type {string} */ (
-        [...preprocessed.matchAll(/^# \d+ "([^"]*)"/gm)].map((m) => m[1]).find((f) => f?.endsWith(include))
+        [...preprocessed.matchAll(/^# \d+ "([^"]*)"/gm)]
+          .map((m) => m[1])
+          .find((f) => f?.endsWith(include))
       );
       const names = declaredNames(preprocessed, readFileSync(path, 'utf8'), include);
-      if (structs) for (const name of names.structs.keys()) if (!structs.test(name)) names.structs.delete(name);
+      if (structs)
+        for (const name of names.structs.keys())
+          if (!structs.test(name)) names.structs.delete(name);
       if (constants) names.constants = names.constants.filter((name) => constants.test(name));
       writeFileSync(source, probeProgram([include], names));
       execFileSync('gcc', [...flags, '-o', join(work, 'probe'), source], { stdio: 'inherit' });
@@ -77,7 +81,8 @@ try {
   if (!process.argv.includes('--check')) {
     writeFileSync(golden, text);
     console.log(`wrote test/golden/abi.json`);
-  } else if (readFileSync(golden, 'utf8') === text) console.log('test/golden/abi.json is up to date');
+  } else if (readFileSync(golden, 'utf8') === text)
+    console.log('test/golden/abi.json is up to date');
   else {
     console.error('test/golden/abi.json differs from the headers; run: node tools/abi/record.mjs');
     process.exitCode = 1;

@@ -10,7 +10,9 @@ const citation = /(?<![\w-])([A-Z][A-Z0-9]*(?:-[A-Za-z0-9.]+)+),? §/g;
 
 /** @param {string} specs  the text of docs/specs.md @returns {Set<string>} */
 export function definedKeys(specs) {
-  return new Set([...specs.matchAll(/`([A-Z][A-Z0-9]*(?:-[A-Za-z0-9.]+)+)`/g)].map((match) => match[1] ?? ''));
+  return new Set(
+    [...specs.matchAll(/`([A-Z][A-Z0-9]*(?:-[A-Za-z0-9.]+)+)`/g)].map((match) => match[1] ?? ''),
+  );
 }
 
 /** @param {string} text @returns {string[]} the keys that a text cites */
@@ -20,7 +22,9 @@ export function citedKeys(text) {
 
 /** @returns {string[]} problems */
 export function citationProblems() {
-  const defined = definedKeys(existsSync('docs/specs.md') ? readFileSync('docs/specs.md', 'utf8') : '');
+  const defined = definedKeys(
+    existsSync('docs/specs.md') ? readFileSync('docs/specs.md', 'utf8') : '',
+  );
   return sourceFiles(/\.(ts|mjs|c|md|yaml)$/).flatMap((file) =>
     citedKeys(readFileSync(file, 'utf8'))
       .filter((key) => !defined.has(key))

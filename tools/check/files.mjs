@@ -8,9 +8,15 @@ import { existsSync } from 'node:fs';
  * @returns {string[]}
  */
 export function sourceFiles(pattern) {
-  const out = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard', '-z'], {
-    encoding: 'utf8',
-    maxBuffer: 1 << 26,
-  });
-  return [...new Set(out.split('\0'))].filter((file) => pattern.test(file) && existsSync(file)).toSorted();
+  const out = execFileSync(
+    'git',
+    ['ls-files', '--cached', '--others', '--exclude-standard', '-z'],
+    {
+      encoding: 'utf8',
+      maxBuffer: 1 << 26,
+    },
+  );
+  return [...new Set(out.split('\0'))]
+    .filter((file) => pattern.test(file) && existsSync(file))
+    .toSorted();
 }

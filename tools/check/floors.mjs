@@ -68,7 +68,8 @@ export function importProblem(file, specifier) {
   const governed = top === 'src' || top in outside;
   if (!governed || isTest(file)) return undefined;
   if (!specifier.startsWith('.')) return packageProblem(top, specifier);
-  if (!/\.(ts|mjs|json)$/.test(specifier)) return `write the file's own extension: '${specifier}' does not end in .ts`;
+  if (!/\.(ts|mjs|json)$/.test(specifier))
+    return `write the file's own extension: '${specifier}' does not end in .ts`;
   const target = posix.join(posix.dirname(file), specifier);
   if (isTest(target)) return 'a test file is not there to be imported';
   return top === 'src' ? srcProblem(file, target) : outsideProblem(top, target);
@@ -76,7 +77,8 @@ export function importProblem(file, specifier) {
 
 /** @param {string} top @param {string} specifier */
 function packageProblem(top, specifier) {
-  if (top === 'src') return `src/ runs without Node and without packages: '${specifier}' is not available there`;
+  if (top === 'src')
+    return `src/ runs without Node and without packages: '${specifier}' is not available there`;
   const name = specifier.startsWith('@') ? specifier : (specifier.split('/')[0] ?? specifier);
   const home = packageHomes[name];
   return home !== undefined && home !== top ? `only ${home}/ uses the package ${name}` : undefined;
@@ -92,8 +94,10 @@ function srcProblem(file, target) {
   const [fromFloor, toFloor] = [floors.indexOf(from), floors.indexOf(to)];
   if (fromFloor < 0) return `src/${from}/ is not in the list of floors (tools/check/floors.mjs)`;
   if (toFloor < 0) return `src/${to}/ is not in the list of floors (tools/check/floors.mjs)`;
-  if (toFloor > fromFloor) return `src/${from}/ may not import src/${to}/, which is a floor below it`;
-  if (forbidden[from]?.includes(to)) return `src/${from}/ may not import src/${to}/: only machine/ knows both`;
+  if (toFloor > fromFloor)
+    return `src/${from}/ may not import src/${to}/, which is a floor below it`;
+  if (forbidden[from]?.includes(to))
+    return `src/${from}/ may not import src/${to}/: only machine/ knows both`;
   return undefined;
 }
 

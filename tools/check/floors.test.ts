@@ -56,38 +56,66 @@ describe('the linter with our rules', () => {
       writeFileSync(join(folder, 'source.ts'), source);
       const rules = { 'iommulator/frame-number-bits': 'error', 'iommulator/names': 'error' };
       const plugin = join(root, 'tools/check/oxlint_plugin.mjs');
-      writeFileSync(join(folder, 'lint.json'), JSON.stringify({ jsPlugins: [plugin], categories: {}, rules }));
+      writeFileSync(
+        join(folder, 'lint.json'),
+        JSON.stringify({ jsPlugins: [plugin], categories: {}, rules }),
+      );
       const command = join(root, 'node_modules/.bin/oxlint');
       const args = ['-c', join(folder, 'lint.json'), '-f', 'unix', '-A', 'correctness', folder];
       const { stdout } = spawnSync(command, args, { encoding: 'utf8' });
-      return [...stdout.matchAll(/source\.ts:(\d+):.*iommulator\(([\w-]+)\)/g)].map((m) => `${m[1]}: ${m[2]}`);
+      return [...stdout.matchAll(/source\.ts:(\d+):.*iommulator\(([\w-]+)\)/g)].map(
+        (m) => `${m[1]}: ${m[2]}`,
+      );
     } finally {
       rmSync(folder, { recursive: true });
     }
   }
 
   test('refuses 32-bit operators on frame numbers and addresses, and nothing else', () => {
-    const refused = ['pfn >>> 9', 'pfn & 511', '511 & pfn', 'area.startPfn << 1', 'iova | 1', 'this.baseAddress ^ x'];
+    const refused = [
+      'pfn >>> 9',
+      'pfn & 511',
+      '511 & pfn',
+      'area.startPfn << 1',
+      'iova | 1',
+      'this.baseAddress ^ x',
+    ];
     expect(lint(`${refused.join(';\n')};\npfn >>= 3;\n`)).toEqual(
       [...refused, 'pfn >>= 3'].map((_, i) => `${i + 1}: frame-number-bits`),
     );
-    const allowed = ['pfn % 512', 'iova & 0xfffn', 'iova >> 12n', 'pfnLo >>> 3', '1 << pfnBits', 'pfn || 0', 'BigInt(x) & iova'];
+    const allowed = [
+      'pfn % 512',
+      'iova & 0xfffn',
+      'iova >> 12n',
+      'pfnLo >>> 3',
+      '1 << pfnBits',
+      'pfn || 0',
+      'BigInt(x) & iova',
+    ];
     expect(lint(`${allowed.join(';\n')};\n`)).toEqual([]);
-    expect(lint('const SHIFT = 12n;\nconst f = (iova: bigint) => iova >> SHIFT;\niova >> SHIFT;\n')).toEqual([]);
-    expect(lint('const f = (iova: number, by: number) => iova >> by;\n')).toEqual(['1: frame-number-bits']);
+    expect(
+      lint('const SHIFT = 12n;\nconst f = (iova: bigint) => iova >> SHIFT;\niova >> SHIFT;\n'),
+    ).toEqual([]);
+    expect(lint('const f = (iova: number, by: number) => iova >> by;\n')).toEqual([
+      '1: frame-number-bits',
+    ]);
   });
 
   test('refuses names with underscores', () => {
-    expect(lint('const user_va = 1;\nfunction map_pages() {}\nconst USER_VA = 2;\nconst { out_id } = x;\n')).toEqual([
-      '1: names',
-      '2: names',
-    ]);
+    expect(
+      lint(
+        'const user_va = 1;\nfunction map_pages() {}\nconst USER_VA = 2;\nconst { out_id } = x;\n',
+      ),
+    ).toEqual(['1: names', '2: names']);
   });
 });
 
 describe('citations', () => {
   test('are a key, a revision and a section', () => {
-    expect(citedKeys('see VTD-4.1 §6.2.1 and SMMU-F.b §5.2, not RFC-2 or A-Z')).toEqual(['VTD-4.1', 'SMMU-F.b']);
+    expect(citedKeys('see VTD-4.1 §6.2.1 and SMMU-F.b §5.2, not RFC-2 or A-Z')).toEqual([
+      'VTD-4.1',
+      'SMMU-F.b',
+    ]);
   });
 
   test('are defined as code', () => {

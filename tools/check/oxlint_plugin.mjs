@@ -48,13 +48,18 @@ function nameOf(node) {
   if (node?.type === 'Identifier') return node.name;
   if (node?.type === 'MemberExpression' && !node.computed) return nameOf(node.property);
   if (node?.type === 'PrivateIdentifier') return node.name;
-  if (node?.type === 'TSAsExpression' || node?.type === 'TSNonNullExpression') return nameOf(node.expression);
+  if (node?.type === 'TSAsExpression' || node?.type === 'TSNonNullExpression')
+    return nameOf(node.expression);
   return undefined;
 }
 
 /** The declaration that a name refers to. @param {Context} context @param {Node} node */
 function declarationOf(context, node) {
-  for (let scope = /** @type {Scope | null} */ (context.sourceCode.getScope(node)); scope; scope = scope.upper) {
+  for (
+    let scope = /** @type {Scope | null} */ (context.sourceCode.getScope(node));
+    scope;
+    scope = scope.upper
+  ) {
     const variable = scope.set.get(node.name ?? '');
     if (variable) return variable.defs[0];
   }
@@ -111,7 +116,8 @@ const frameNumberBits = {
     };
     return {
       BinaryExpression: (/** @type {Node} */ node) => check(node, node.operator ?? ''),
-      AssignmentExpression: (/** @type {Node} */ node) => check(node, (node.operator ?? '').slice(0, -1)),
+      AssignmentExpression: (/** @type {Node} */ node) =>
+        check(node, (node.operator ?? '').slice(0, -1)),
     };
   },
 };
@@ -123,7 +129,10 @@ const names = {
     const check = (/** @type {Node} */ node) => {
       const name = node.id?.type === 'Identifier' ? node.id.name : undefined;
       if (name !== undefined && /[a-z0-9]_[a-z0-9]/.test(name))
-        context.report({ node, message: `${name}: names outside src/abi/ are written in camelCase` });
+        context.report({
+          node,
+          message: `${name}: names outside src/abi/ are written in camelCase`,
+        });
     };
     return {
       VariableDeclarator: check,

@@ -21,7 +21,10 @@ function tool(name, args) {
   if (!existsSync(path)) return [`${path} is missing: run npm ci`];
   const done = spawnSync(path, args, { encoding: 'utf8', maxBuffer: 1 << 26 });
   if (done.status === 0) return [];
-  return [`${done.stdout ?? ''}${done.stderr ?? ''}`.trim() || `${name} failed: ${done.error?.message ?? done.signal}`];
+  return [
+    `${done.stdout ?? ''}${done.stderr ?? ''}`.trim() ||
+      `${name} failed: ${done.error?.message ?? done.signal}`,
+  ];
 }
 
 /** @type {Readonly<Record<string, { what: string, run: () => string[] }>>} */
@@ -30,7 +33,10 @@ const checks = {
     what: 'types of the sources, the tests and the tools',
     run: () => [...tool('tsc', ['-b']), ...tool('tsc', ['-p', 'tsconfig.test.json'])],
   },
-  lint: { what: 'oxlint with types, and the floors', run: () => tool('oxlint', ['--type-aware', '--deny-warnings']) },
+  lint: {
+    what: 'oxlint with types, and the floors',
+    run: () => tool('oxlint', ['--type-aware', '--deny-warnings']),
+  },
   format: {
     what: 'format; `npx prettier --write .` mends it',
     run: () => tool('prettier', ['--check', '--log-level', 'warn', '.']),
@@ -42,7 +48,9 @@ const checks = {
 const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !(name in checks));
 if (unknown.length > 0) {
-  console.error(`there is no check ${unknown.join(', ')}; there are: ${Object.keys(checks).join(', ')}`);
+  console.error(
+    `there is no check ${unknown.join(', ')}; there are: ${Object.keys(checks).join(', ')}`,
+  );
   process.exit(2);
 }
 
@@ -52,7 +60,9 @@ for (const [name, { what, run }] of Object.entries(checks)) {
   const start = performance.now();
   const problems = run();
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
-  console.log(`${problems.length === 0 ? 'ok    ' : 'FAILED'} ${name.padEnd(9)} ${seconds} s  ${what}`);
+  console.log(
+    `${problems.length === 0 ? 'ok    ' : 'FAILED'} ${name.padEnd(9)} ${seconds} s  ${what}`,
+  );
   for (const problem of problems) console.log(problem.replaceAll(/^/gm, '       '));
   if (problems.length > 0) failed++;
 }

@@ -20,7 +20,9 @@ export function have(command) {
 /** The Debian mirror that this system uses, else Debian's own. */
 function mirror() {
   const read = (/** @type {string} */ file) => (existsSync(file) ? readFileSync(file, 'utf8') : '');
-  const deb822 = /^URIs: *(\S*debian)\/?(?: |$)/m.exec(read('/etc/apt/sources.list.d/debian.sources'))?.[1];
+  const deb822 = /^URIs: *(\S*debian)\/?(?: |$)/m.exec(
+    read('/etc/apt/sources.list.d/debian.sources'),
+  )?.[1];
   const oneLine = /^deb (?:\[[^\]]*\] )?(\S*debian)\/? /m.exec(read('/etc/apt/sources.list'))?.[1];
   return deb822 ?? oneLine ?? 'http://deb.debian.org/debian';
 }
@@ -30,9 +32,12 @@ export class PrivateApt {
   /** @param {string} folder  where lists and downloads are kept */
   constructor(folder) {
     for (const command of ['apt-get', 'apt-cache', 'dpkg-deb'])
-      if (!have(command)) throw new Skip(`${command} is missing: the kernel's source comes as a Debian package`);
+      if (!have(command))
+        throw new Skip(`${command} is missing: the kernel's source comes as a Debian package`);
     if (!existsSync(keyring))
-      throw new Skip(`${keyring} is missing: install it with: apt-get install debian-archive-keyring`);
+      throw new Skip(
+        `${keyring} is missing: install it with: apt-get install debian-archive-keyring`,
+      );
     this.folder = folder;
     for (const part of ['etc', 'parts', 'state/lists/partial', 'cache/archives/partial'])
       mkdirSync(join(folder, part), { recursive: true });
@@ -57,12 +62,16 @@ export class PrivateApt {
 
   /** Fetches the package lists. What cannot be reached is missing from them afterwards. */
   update() {
-    spawnSync('apt-get', ['-qq', ...this.options, 'update'], { stdio: ['ignore', 'ignore', 'ignore'] });
+    spawnSync('apt-get', ['-qq', ...this.options, 'update'], {
+      stdio: ['ignore', 'ignore', 'ignore'],
+    });
   }
 
   /** Package names that match a regular expression (apt's). @param {string} pattern @returns {string[]} */
   names(pattern) {
-    const out = execFileSync('apt-cache', [...this.options, 'search', '--names-only', pattern], { encoding: 'utf8' });
+    const out = execFileSync('apt-cache', [...this.options, 'search', '--names-only', pattern], {
+      encoding: 'utf8',
+    });
     return out.split('\n').flatMap((line) => line.split(' ')[0] || []);
   }
 
@@ -71,10 +80,15 @@ export class PrivateApt {
     const folder = join(this.folder, 'deb', name);
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { recursive: true });
-    const done = spawnSync('apt-get', ['-qq', ...this.options, 'download', name], { cwd: folder, encoding: 'utf8' });
+    const done = spawnSync('apt-get', ['-qq', ...this.options, 'download', name], {
+      cwd: folder,
+      encoding: 'utf8',
+    });
     const file = readdirSync(folder).find((entry) => entry.endsWith('.deb'));
     if (done.status !== 0 || file === undefined)
-      throw new Skip(`the package ${name} could not be downloaded: ${done.stderr.trim() || 'no network?'}`);
+      throw new Skip(
+        `the package ${name} could not be downloaded: ${done.stderr.trim() || 'no network?'}`,
+      );
     return join(folder, file);
   }
 }

@@ -15,7 +15,8 @@ import { Skip, cacheFolder } from './fetch.mjs';
 export function compileC(name, sources, { compile = [], link = [], key = '' } = {}) {
   const source = sources[0] ?? '';
   const version = spawnSync('gcc', ['--version'], { encoding: 'utf8' });
-  if (version.status !== 0) throw new Skip('gcc is missing; install it with: apt-get install gcc libc6-dev');
+  if (version.status !== 0)
+    throw new Skip('gcc is missing; install it with: apt-get install gcc libc6-dev');
   const hash = createHash('sha256').update(JSON.stringify([version.stdout, compile, link, key]));
   for (const file of sources) hash.update(`${basename(file)}\0`).update(readFileSync(file));
   const folder = join(cacheFolder(), 'programs', hash.digest('hex').slice(0, 16));
@@ -23,7 +24,9 @@ export function compileC(name, sources, { compile = [], link = [], key = '' } = 
   if (existsSync(program)) return program;
   mkdirSync(folder, { recursive: true });
   const unfinished = `${program}.${process.pid}`;
-  execFileSync('gcc', ['-O2', '-Wall', ...compile, '-o', unfinished, source, ...link], { stdio: 'inherit' });
+  execFileSync('gcc', ['-O2', '-Wall', ...compile, '-o', unfinished, source, ...link], {
+    stdio: 'inherit',
+  });
   renameSync(unfinished, program);
   return program;
 }

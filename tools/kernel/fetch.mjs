@@ -56,13 +56,16 @@ function compareVersions(a, b) {
  * @param {string} wanted
  */
 export function chooseVersion(available, wanted) {
-  return available.filter((version) => compareVersions(version, wanted) >= 0).toSorted(compareVersions)[0];
+  return available
+    .filter((version) => compareVersions(version, wanted) >= 0)
+    .toSorted(compareVersions)[0];
 }
 
 /** @param {string} tree */
 function releaseOf(tree) {
   const makefile = readFileSync(join(tree, 'Makefile'), 'utf8');
-  const part = (/** @type {string} */ name) => new RegExp(`^${name} = (\\d+)`, 'm').exec(makefile)?.[1] ?? '0';
+  const part = (/** @type {string} */ name) =>
+    new RegExp(`^${name} = (\\d+)`, 'm').exec(makefile)?.[1] ?? '0';
   return `${part('VERSION')}.${part('PATCHLEVEL')}.${part('SUBLEVEL')}`;
 }
 
@@ -72,11 +75,16 @@ const folderOf = (version) => join(cacheFolder(), `kernel-${version}`);
 /** @param {string} wanted @returns {string} the version that was made */
 function fetchTree(wanted) {
   for (const command of ['gcc', 'make', 'tar', 'xz'])
-    if (!have(command)) throw new Skip(`${command} is missing; install it with: apt-get install gcc make libc6-dev xz-utils`);
+    if (!have(command))
+      throw new Skip(
+        `${command} is missing; install it with: apt-get install gcc make libc6-dev xz-utils`,
+      );
   const apt = new PrivateApt(join(cacheFolder(), 'apt-private'));
   console.log(`fetching the source of Linux ${wanted} (about 190 MB, once) ...`);
   apt.update();
-  const available = apt.names('^linux-source-[0-9]+[.][0-9]+$').map((name) => name.replace('linux-source-', ''));
+  const available = apt
+    .names('^linux-source-[0-9]+[.][0-9]+$')
+    .map((name) => name.replace('linux-source-', ''));
   const version = chooseVersion(available, wanted);
   if (version === undefined)
     throw new Skip(
@@ -95,12 +103,21 @@ function fetchTree(wanted) {
     'set -o pipefail; dpkg-deb --fsys-tarfile "$1" | tar -xOf - "./usr/src/$2.tar.xz" | ' +
     'tar -xJf - -C "$3" --strip-components=1 --wildcards "${@:4}"';
   // Not every pattern exists on every architecture, which tar reports; what must exist is looked for below.
-  const unpacked = spawnSync('bash', ['-c', unpack, 'unpack', deb, top, work, ...parts.map((p) => `${top}/${p}`)], {
-    encoding: 'utf8',
-  });
+  const unpacked = spawnSync(
+    'bash',
+    ['-c', unpack, 'unpack', deb, top, work, ...parts.map((p) => `${top}/${p}`)],
+    {
+      encoding: 'utf8',
+    },
+  );
   rmSync(join(cacheFolder(), 'apt-private/deb'), { recursive: true, force: true });
-  for (const needed of ['Makefile', 'include/uapi/linux/iommufd.h', 'tools/testing/selftests/iommu/iommufd.c'])
-    if (!existsSync(join(work, needed))) throw new Error(`${top} has no ${needed}: ${unpacked.stderr.trim()}`);
+  for (const needed of [
+    'Makefile',
+    'include/uapi/linux/iommufd.h',
+    'tools/testing/selftests/iommu/iommufd.c',
+  ])
+    if (!existsSync(join(work, needed)))
+      throw new Error(`${top} has no ${needed}: ${unpacked.stderr.trim()}`);
   console.log('making its headers ...');
   execFileSync('make', ['-s', 'headers'], { cwd: work, stdio: ['ignore', 'ignore', 'inherit'] });
   renameSync(work, folderOf(version));
@@ -115,9 +132,13 @@ function fetchTree(wanted) {
 export async function prepareKernel(wanted = process.env['IOMMULATOR_KERNEL'] || wantedVersion) {
   let version = wanted;
   if (!existsSync(folderOf(version)))
-    await withLock(join(cacheFolder(), 'kernel.lock'), 'another download of the kernel source', () => {
-      if (!existsSync(folderOf(version))) version = fetchTree(wanted);
-    });
+    await withLock(
+      join(cacheFolder(), 'kernel.lock'),
+      'another download of the kernel source',
+      () => {
+        if (!existsSync(folderOf(version))) version = fetchTree(wanted);
+      },
+    );
   const tree = folderOf(version);
   return {
     version,
@@ -134,7 +155,8 @@ export async function prepareKernel(wanted = process.env['IOMMULATOR_KERNEL'] ||
 export function libcap() {
   if (existsSync('/usr/include/sys/capability.h')) return { compile: [], link: ['-lcap'] };
   const folder = join(cacheFolder(), 'libcap-dev');
-  if (!existsSync(join(folder, 'usr/include/sys/capability.h'))) unpackSystemPackage('libcap-dev', folder);
+  if (!existsSync(join(folder, 'usr/include/sys/capability.h')))
+    unpackSystemPackage('libcap-dev', folder);
   const multiarch = execFileSync('gcc', ['-print-multiarch'], { encoding: 'utf8' }).trim();
   return {
     compile: ['-I', join(folder, 'usr/include')],

@@ -8,16 +8,20 @@ const WANTED = 64;
 
 /** @param {string} field  of /proc/meminfo */
 function meminfo(field) {
-  return Number(new RegExp(`^${field}: +(\\d+)`, 'm').exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? 0);
+  return Number(
+    new RegExp(`^${field}: +(\\d+)`, 'm').exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? 0,
+  );
 }
 
 /**
  * Runs `work` with huge pages reserved where this user may reserve them, and gives them back afterwards.
  * @template T
+ * @param {boolean} reserve  false: without
  * @param {(available: boolean) => Promise<T>} work  told whether there are enough free ones
  * @returns {Promise<T>}
  */
-export async function withHugePages(work) {
+export async function withHugePages(reserve, work) {
+  if (!reserve) return work(false);
   const before = meminfo('HugePages_Total');
   const missing = WANTED - meminfo('HugePages_Free');
   let changed = false;

@@ -77,14 +77,17 @@ export function parseExpected(text) {
   const expected = /** @type {Expected} */ (new Map());
   for (const line of text.split('\n')) {
     const [name = '', mark] = line.split(/\s+#\s*/);
-    if (name !== '' && !name.startsWith('#')) expected.set(name.trim(), { hugePages: mark === 'huge pages' });
+    if (name !== '' && !name.startsWith('#'))
+      expected.set(name.trim(), { hugePages: mark === 'huge pages' });
   }
   return expected;
 }
 
 /** @param {string} heading @param {Expected} expected */
 export function formatExpected(heading, expected) {
-  const lines = [...expected].map(([name, { hugePages }]) => (hugePages ? `${name}  # huge pages` : name));
+  const lines = [...expected].map(([name, { hugePages }]) =>
+    hugePages ? `${name}  # huge pages` : name,
+  );
   return `${heading}${lines.join('\n')}\n`;
 }
 
@@ -102,7 +105,10 @@ export function compare(expected, results, { hugePages, selected }) {
     const result = found.get(name);
     if (result?.result === 'passed') continue;
     if (needs.hugePages && !hugePages) unjudged.push(name);
-    else regressions.push(result ?? { name, result: /** @type {const} */ ('missing'), notes: ['it did not run'] });
+    else
+      regressions.push(
+        result ?? { name, result: /** @type {const} */ ('missing'), notes: ['it did not run'] },
+      );
   }
   const progress = results.filter(({ name, result }) => result === 'passed' && !expected.has(name));
   return { regressions, unjudged, progress: progress.map(({ name }) => name) };

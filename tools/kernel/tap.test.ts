@@ -51,7 +51,9 @@ test('fixtures are counted', () => {
 });
 
 test('a failed, a skipped and a missing test are regressions where the list has them', () => {
-  const expected = parseExpected('# a comment\niommufd_ioas.no_domain.ioas_destroy\niommufd_ioas.one.area\n\na.gone\n');
+  const expected = parseExpected(
+    '# a comment\niommufd_ioas.no_domain.ioas_destroy\niommufd_ioas.one.area\n\na.gone\n',
+  );
   const { regressions, progress } = compare(expected, read(output).results, all);
   expect(regressions.map(({ name, result }) => `${name} ${result}`)).toEqual([
     'iommufd_ioas.no_domain.ioas_destroy failed',
@@ -70,7 +72,9 @@ test('a test that needs huge pages is not judged where there are none', () => {
 
 test('a test that was not asked for is not missed', () => {
   const selected = (name: string) => name.startsWith('iommufd.');
-  expect(compare(parseExpected('a.gone'), read(output).results, { ...all, selected }).regressions).toEqual([]);
+  expect(
+    compare(parseExpected('a.gone'), read(output).results, { ...all, selected }).regressions,
+  ).toEqual([]);
 });
 
 test('the list is written as it is read', () => {

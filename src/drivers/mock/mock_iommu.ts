@@ -10,12 +10,21 @@ import {
   MOCK_IOMMUPT_HUGE,
   MOCK_PASID_WIDTH,
 } from '../../abi/iommufd_test.ts';
-import { IOMMU_HW_INFO_TYPE_SELFTEST, IOMMU_HWPT_DATA_SELFTEST } from '../../abi/iommufd_test_types.ts';
+import {
+  IOMMU_HW_INFO_TYPE_SELFTEST,
+  IOMMU_HWPT_DATA_SELFTEST,
+} from '../../abi/iommufd_test_types.ts';
 import { Errno } from '../../base/errno.ts';
 import { IdTable } from '../../base/id_table.ts';
 import type { IommuCore } from '../../iommu/core.ts';
 import { type Device, IommuDevice } from '../../iommu/device.ts';
-import { DomainFlags, type DomainRequest, type HwInfo, IommuCap, type IommuOps } from '../../iommu/ops.ts';
+import {
+  DomainFlags,
+  type DomainRequest,
+  type HwInfo,
+  IommuCap,
+  type IommuOps,
+} from '../../iommu/ops.ts';
 import { copyStructFromUser, type UserData } from '../../iommu/user_data.ts';
 import type { TestHardware } from '../../iommufd/test_hardware.ts';
 import { Ram } from '../../memory/ram.ts';

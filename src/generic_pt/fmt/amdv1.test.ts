@@ -34,7 +34,12 @@ function items(
 
 describe('AMDv1 items', () => {
   it('a 4 KiB page: PR, IR, IW and the address at bit 12', () => {
-    const found = items(amdv1, 2, { start: 0, frames: 2, oa: 0x1_2345_6780 / 0x10, prot: READ | WRITE });
+    const found = items(amdv1, 2, {
+      start: 0,
+      frames: 2,
+      oa: 0x1_2345_6780 / 0x10,
+      prot: READ | WRITE,
+    });
     // Frame 0x12345678 is byte 0x91a2b3c000.
     expect(found.get('L0[0]')).toBe(0x6000_0091_a2b3_c001n);
   });
