@@ -17,7 +17,7 @@ export type Identified = HostFile | 'other' | 'closed' | 'task gone' | 'not perm
 export class ClientFiles implements FileTable {
   private readonly host: TaskHost;
   private readonly task: ClientTask;
-  private readonly reserved = new Map<number, { prepared: Prepared; anywhere: boolean }>();
+  private readonly reserved = new Map<number, Prepared>();
 
   constructor(host: TaskHost, task: ClientTask) {
     this.host = host;
@@ -73,17 +73,21 @@ export class ClientFiles implements FileTable {
     }
     const inRange = this.freeNumber();
     const fd = inRange ?? this.lowestFree();
-    this.reserved.set(fd, { prepared, anywhere: inRange === undefined });
+    if (fd === undefined) {
+      prepared.handOver();
+      throw new ErrnoError('EMFILE', 'the process has no free descriptor number');
+    }
+    this.reserved.set(fd, prepared);
     return fd;
   }
 
   install(fd: number, file: DeviceFile, options: { readonly cloexec: boolean }): void {
-    const reservation = this.reserved.get(fd);
-    if (reservation === undefined) throw new Error(`descriptor ${fd} was not reserved`);
+    const prepared = this.reserved.get(fd);
+    if (prepared === undefined) throw new Error(`descriptor ${fd} was not reserved`);
     this.reserved.delete(fd);
-    reservation.prepared.commit(file, undefined);
+    prepared.commit(file, undefined);
     const result = this.host.notification.addFd(
-      reservation.prepared.fd,
+      prepared.fd,
       fd,
       options.cloexec ? O_CLOEXEC : 0,
     );
@@ -91,11 +95,11 @@ export class ClientFiles implements FileTable {
       // The client was killed in this call: closing our descriptor is the last close, and releases the file.
       this.host.warn(this.task.pid, `descriptor ${fd} was not delivered (errno ${-result})`);
     }
-    reservation.prepared.handOver();
+    prepared.handOver();
   }
 
   cancel(fd: number): void {
-    this.reserved.get(fd)?.prepared.handOver();
+    this.reserved.get(fd)?.handOver();
     this.reserved.delete(fd);
   }
 
@@ -113,7 +117,9 @@ export class ClientFiles implements FileTable {
       [high - 1, start + 1],
     ] as const) {
       for (let fd = from; fd >= to; fd -= 1) {
-        if (this.isFree(fd)) {
+        const free = this.isFree(fd);
+        if (free === undefined) return undefined;
+        if (free) {
           owner.nextFd = fd - 1 >= low ? fd - 1 : high - 1;
           return fd;
         }
@@ -122,16 +128,23 @@ export class ClientFiles implements FileTable {
     return undefined;
   }
 
-  private lowestFree(): number {
-    for (let fd = 0; fd < 1 << 20; fd += 1) if (this.isFree(fd)) return fd;
-    throw new ErrnoError('EMFILE', 'the process has no free descriptor number');
+  private lowestFree(): number | undefined {
+    const limit = this.task.process.descriptorLimit();
+    for (let fd = 0; fd < limit; fd += 1) {
+      const free = this.isFree(fd);
+      if (free !== false) return free === true ? fd : undefined;
+    }
+    return undefined;
   }
 
-  private isFree(fd: number): boolean {
+  /** Whether the client has nothing open there; undefined where that cannot be known. */
+  private isFree(fd: number): boolean | undefined {
     if (this.reserved.has(fd)) return false;
     const borrowed = this.borrow(fd);
     if (borrowed >= 0) this.host.libc.close(borrowed);
-    return borrowed === -EBADF;
+    if (borrowed >= 0 || borrowed === -EBADF) return borrowed < 0;
+    // A client that was killed in this call takes any number: nothing will be delivered.
+    return this.host.notification.valid() ? undefined : true;
   }
 
   /** The file of ours that a descriptor in our own process is; leaves its `struct stat` in the scratch area. */

@@ -2,7 +2,8 @@
 import type { Process } from '../src/kernel/task.ts';
 import type { ClientTask, TaskHost } from './client_task.ts';
 import type { ProcessMm } from './process_mm.ts';
-import { RLIMIT_MEMLOCK } from './uapi.ts';
+import { PAGE_SIZE } from '../src/memory/mm.ts';
+import { RLIMIT_MEMLOCK, RLIMIT_NOFILE } from './uapi.ts';
 
 const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
 
@@ -30,11 +31,21 @@ export class ClientProcess implements Process {
   }
 
   memlockPages(): number {
+    return Math.floor(this.softLimit(RLIMIT_MEMLOCK) / PAGE_SIZE);
+  }
+
+  /** The soft RLIMIT_NOFILE: descriptor numbers are below it. */
+  descriptorLimit(): number {
+    return this.softLimit(RLIMIT_NOFILE);
+  }
+
+  /** As of now; 0 where the process is gone. */
+  private softLimit(resource: number): number {
     const { libc, arena, arch, scratch } = this.host;
     const buffer = arena.base + scratch;
     const nr = arch.calls.prlimit64;
-    if (libc.call6(nr, this.tgid, RLIMIT_MEMLOCK, 0, buffer, 0, 0) !== 0) return 0;
-    const bytes = arena.u64[scratch >>> 3] as bigint;
-    return bytes === RLIM_INFINITY ? Number.POSITIVE_INFINITY : Number(bytes >> 12n);
+    if (libc.call6(nr, this.tgid, resource, 0, buffer, 0, 0) !== 0) return 0;
+    const value = arena.u64[scratch >>> 3] as bigint;
+    return value === RLIM_INFINITY ? Number.POSITIVE_INFINITY : Number(value);
   }
 }

@@ -8,7 +8,7 @@ import type { ClientProcess } from './client_process.ts';
 import type { Clients } from './clients.ts';
 import type { FileMemories } from './file_memories.ts';
 import type { FdRange } from './filter.ts';
-import { readSmall } from './proc_read.ts';
+import { readStatus } from './proc_read.ts';
 import type { Libc } from './libc.ts';
 import type { Notification } from './notification.ts';
 import type { OpenFiles } from './open_files.ts';
@@ -29,6 +29,7 @@ export interface TaskHost {
   readonly warn: (pid: number, text: string) => void;
 }
 
+const NOBODY = 65534;
 const CAPABILITY_VERSION_3 = 0x20080522;
 
 /** A thread of a client. Facts are asked of Linux each time, since the client can change all of them. */
@@ -63,9 +64,9 @@ export class ClientTask implements Task {
     return this.host.clients.user(this.ids().real);
   }
 
-  /** Real and file-system user and group ids, and supplementary groups. */
+  /** Real and file-system user and group ids, and supplementary groups; nobody's where the task was killed. */
   ids(): { real: number; fsuid: number; fsgid: number; groups: readonly number[] } {
-    const status = readSmall(`/proc/${this.tid}/status`);
+    const status = readStatus(this.tid);
     const list = (field: string): number[] =>
       (new RegExp(`^${field}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? '')
         .split(/\s+/)
@@ -73,9 +74,9 @@ export class ClientTask implements Task {
         .map(Number);
     const [uids, gids] = [list('Uid'), list('Gid')];
     return {
-      real: uids[0] ?? 0,
-      fsuid: uids[3] ?? 0,
-      fsgid: gids[3] ?? 0,
+      real: uids[0] ?? NOBODY,
+      fsuid: uids[3] ?? NOBODY,
+      fsgid: gids[3] ?? NOBODY,
       groups: list('Groups'),
     };
   }

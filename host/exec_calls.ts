@@ -4,7 +4,7 @@ import { accessSync, constants, readFileSync, readdirSync } from 'node:fs';
 import type { CallHost, Handlers } from './call_host.ts';
 import type { ProcessMm } from './process_mm.ts';
 import { pathSeenBy } from './paths.ts';
-import { readSmall } from './proc_read.ts';
+import { readStatus } from './proc_read.ts';
 import { AT_EMPTY_PATH, AT_FDCWD, RLIMIT_NOFILE } from './uapi.ts';
 
 const EVERYTHING = 0xffff_ffff_ffff_ffffn;
@@ -37,7 +37,7 @@ export function execCalls(host: CallHost, nofile: number | undefined): Handlers 
     mm.pinObserver?.release(0n, EVERYTHING);
   };
   const sharedWithOthers = (mm: ProcessMm): boolean => {
-    const status = readSmall(`/proc/${call.tid}/status`);
+    const status = readStatus(call.tid);
     const field = (name: string): number =>
       Number(new RegExp(`^${name}:\\s*(\\d+)`, 'm').exec(status)?.[1] ?? 0);
     const tgid = field('Tgid');
@@ -73,7 +73,7 @@ export function execCalls(host: CallHost, nofile: number | undefined): Handlers 
   };
   handlers[arch.calls.exit] = () => {
     // One thread ends. Only the last one takes the address space with it.
-    if (clients.anyPins() && /^Threads:\s*1$/m.test(readSmall(`/proc/${call.tid}/status`))) {
+    if (clients.anyPins() && /^Threads:\s*1$/m.test(readStatus(call.tid))) {
       saveAll();
     }
     call.resume();
@@ -87,7 +87,7 @@ export function execCalls(host: CallHost, nofile: number | undefined): Handlers 
  */
 function isAlone(tid: number): boolean {
   try {
-    const tgid = Number(/^Tgid:\s*(\d+)/m.exec(readSmall(`/proc/${tid}/status`))?.[1]);
+    const tgid = Number(/^Tgid:\s*(\d+)/m.exec(readStatus(tid))?.[1]);
     const [only, ...others] = childrenOf('self');
     return only === tgid && others.length === 0 && childrenOf(tgid).length === 0;
   } catch {

@@ -17,12 +17,17 @@ export function readSmall(path: string): string {
   }
 }
 
+/** The text of /proc/TID/status; empty where the task is gone, which can be at any moment. */
+export function readStatus(tid: number): string {
+  try {
+    return readSmall(`/proc/${tid}/status`);
+  } catch {
+    return '';
+  }
+}
+
 /** The thread group of a task, or undefined where it is gone. */
 export function tgidOf(tid: number): number | undefined {
-  try {
-    const match = /^Tgid:\s*(\d+)/m.exec(readSmall(`/proc/${tid}/status`));
-    return match?.[1] === undefined ? undefined : Number(match[1]);
-  } catch {
-    return undefined;
-  }
+  const match = /^Tgid:\s*(\d+)/m.exec(readStatus(tid));
+  return match?.[1] === undefined ? undefined : Number(match[1]);
 }

@@ -6,7 +6,7 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { PAGE_SIZE } from '../src/memory/mm.ts';
 import type { CallHost } from './call_host.ts';
-import { readSmall, tgidOf } from './proc_read.ts';
+import { readStatus, tgidOf } from './proc_read.ts';
 import { MFD_CLOEXEC, O_ACCMODE, O_CLOEXEC } from './uapi.ts';
 
 /** The text with VmLck and VmPin raised by so many pages of 4 KiB. */
@@ -29,7 +29,7 @@ export function openStatus(host: CallHost, pid: number | undefined, flags: numbe
   const { locked } = clients.mmOf(owner);
   if (locked.lockedPages === 0 && locked.pinnedPages === 0) return false;
   const text = addToStatus(
-    readSmall(`/proc/${pid ?? call.tid}/status`),
+    readStatus(pid ?? call.tid),
     locked.lockedPages,
     locked.pinnedPages,
   );

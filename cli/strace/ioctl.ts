@@ -37,8 +37,8 @@ export function ioctlText({ fd, cmd, arg, result }: IoctlCall, style: Style): st
   let argument = argumentText(name, arg);
   // With no bytes recorded the structure could not be read, and its address is all there is to show.
   if (call?.type && call.before.length > 0) {
-    const { before, after } = call;
-    const text = structureText({ type: call.type, before, after, succeeded: result.value >= 0 });
+    const { type, before, after, arrays } = call;
+    const text = structureText({ type, before, after, arrays, succeeded: result.value >= 0 });
     argument = text.written === '' ? text.passed : `${text.passed} => ${text.written}`;
   }
   return `ioctl(${fd}, ${name}, ${argument}) = ${resultText(result, style)}`;

@@ -113,6 +113,41 @@ describe('fields that the kernel wrote', () => {
   });
 });
 
+describe('arrays behind pointers', () => {
+  const range = c.struct('range', { start: c.hex(c.u64), last: c.hex(c.u64) });
+  const elements = new Uint8Array(BigUint64Array.of(0n, 0xfffn, 0x2000n, 0x2fffn).buffer);
+
+  function showArray(by: 'program' | 'kernel', count: number, succeeded: boolean) {
+    const type = c.struct('ranges', {
+      size: c.u32,
+      count: c.u32,
+      array: c.pointerTo(range, 'count', by),
+    });
+    const before = bytesOf(type, { size: 16, count, array: 0x7000n });
+    const arrays = new Map([['array', elements]]);
+    return structureText({ type, before, after: before, succeeded, arrays });
+  }
+
+  it('that the program filled are shown in their place', () => {
+    expect(showArray('program', 2, false)).toEqual({
+      passed: '{size=16, count=2, array=[{start=0, last=0xfff}, {start=0x2000, last=0x2fff}]}',
+      written: '',
+    });
+  });
+
+  it('that the kernel filled are shown as written, of a success', () => {
+    expect(showArray('kernel', 2, true)).toEqual({
+      passed: '{size=16, count=2, array=0x7000}',
+      written: '{array=[{start=0, last=0xfff}, {start=0x2000, last=0x2fff}]}',
+    });
+    expect(showArray('kernel', 2, false).written).toBe('');
+  });
+
+  it('that are longer than what was recorded end in dots', () => {
+    expect(showArray('program', 3, true).passed).toContain('last=0x2fff}, ...]');
+  });
+});
+
 describe('unions', () => {
   const test = abi.iommu_test_cmd;
   const member = test.offsetof('u');

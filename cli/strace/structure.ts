@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { CType, Field, StructType } from '../../src/abi/struct.ts';
+import type { CType, Field, PointedArray, StructType } from '../../src/abi/struct.ts';
 import { type Direction, memberInUse } from './unions.ts';
 import { isZero, valueText } from './value.ts';
 
@@ -21,6 +21,8 @@ export interface StructureBytes {
   readonly after: Uint8Array;
   /** Whether the call succeeded: then output fields are shown even where their bytes did not change. */
   readonly succeeded: boolean;
+  /** By field: what is behind pointers to arrays. */
+  readonly arrays?: ReadonlyMap<string, Uint8Array> | undefined;
 }
 
 interface Context {
@@ -28,6 +30,7 @@ interface Context {
   readonly before: DataView;
   readonly after: DataView;
   readonly succeeded: boolean;
+  readonly arrays: ReadonlyMap<string, Uint8Array> | undefined;
 }
 
 const isAggregate = (type: CType<unknown>): type is StructType<unknown> => 'fields' in type;
@@ -70,13 +73,45 @@ function fieldTexts(
   return texts;
 }
 
-function passedText(field: Field, offset: number, end: number, view: DataView): string | undefined {
+/** The array behind a pointer, where `by` fills it: `[{start=0, last=0xfff}]`; with `...` where it goes on. */
+function arrayText(
+  field: Field,
+  by: PointedArray['by'],
+  view: DataView,
+  context: Context,
+): string | undefined {
+  const { show } = field.type;
+  const to = show.as === 'pointer' ? show.to : undefined;
+  const bytes = context.arrays?.get(field.name);
+  if (!to || !bytes || to.by !== by) return undefined;
+  const { element } = to;
+  const elements = viewOf(bytes);
+  const texts: string[] = [];
+  for (let base = 0; base < bytes.length; base += element.size) {
+    const inner = fieldTexts(element, base, context, 'passed', ({ type }, offset) =>
+      valueText(type, type.read(elements, offset)),
+    );
+    texts.push(`{${inner.join(', ')}}`);
+  }
+  const counter = context.root.fields.find(({ name }) => name === to.count);
+  const count = counter ? Number(counter.type.read(view, counter.offset)) : texts.length;
+  if (count > texts.length) texts.push('...');
+  return `[${texts.join(', ')}]`;
+}
+
+function passedText(
+  field: Field,
+  offset: number,
+  end: number,
+  context: Context,
+): string | undefined {
   const { name, type } = field;
+  const view = context.before;
   if (offset + type.size > end) return undefined;
   const value = type.read(view, offset);
   if (type.show.as === 'reserved' && isZero(value)) return undefined;
   if (isOutput(name)) return undefined;
-  return valueText(type, value);
+  return arrayText(field, 'program', view, context) ?? valueText(type, value);
 }
 
 function writtenText(
@@ -87,6 +122,10 @@ function writtenText(
 ): string | undefined {
   const { name, type } = field;
   if (offset + type.size > end) return undefined;
+  if (context.succeeded) {
+    const array = arrayText(field, 'kernel', context.after, context);
+    if (array !== undefined) return array;
+  }
   let changed = false;
   for (let at = offset; at < offset + type.size; at++) {
     if (context.before.getUint8(at) !== context.after.getUint8(at)) changed = true;
@@ -116,11 +155,18 @@ function tailText(type: StructType<unknown>, before: Uint8Array): string[] {
 }
 
 /** Decodes a structure with its fields before and after a call. */
-export function structureText({ type, before, after, succeeded }: StructureBytes): StructureText {
-  const context: Context = { root: type, before: viewOf(before), after: viewOf(after), succeeded };
+export function structureText(structure: StructureBytes): StructureText {
+  const { type, before, after, succeeded, arrays } = structure;
+  const context: Context = {
+    root: type,
+    before: viewOf(before),
+    after: viewOf(after),
+    succeeded,
+    arrays,
+  };
   const end = passedBytes(type, context.before);
   const passed = fieldTexts(type, 0, context, 'passed', (field, offset) =>
-    passedText(field, offset, end, context.before),
+    passedText(field, offset, end, context),
   );
   const comparable = Math.min(end, after.byteLength);
   const written = fieldTexts(type, 0, context, 'written', (field, offset) =>

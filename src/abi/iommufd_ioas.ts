@@ -12,7 +12,7 @@ import {
   IOMMUFD_CMD_IOAS_UNMAP,
   IOMMUFD_TYPE,
 } from './iommufd_cmd.ts';
-import { flagsOf, hex, id, pointer, reserved, s32, struct, u32, u64 } from './struct.ts';
+import { flagsOf, hex, id, pointer, pointerTo, reserved, s32, struct, u32, u64 } from './struct.ts';
 import type { CType } from './struct.ts';
 
 /** A descriptor in a signed field. */
@@ -37,7 +37,7 @@ export const iommu_ioas_iova_ranges = struct('iommu_ioas_iova_ranges', {
   ioas_id: id,
   num_iovas: u32,
   __reserved: reserved(u32),
-  allowed_iovas: pointer,
+  allowed_iovas: pointerTo(iommu_iova_range, 'num_iovas', 'kernel'),
   out_iova_alignment: hex(u64),
 });
 export const IOMMU_IOAS_IOVA_RANGES = ioctlNumber(IOMMUFD_TYPE, IOMMUFD_CMD_IOAS_IOVA_RANGES);
@@ -48,7 +48,7 @@ export const iommu_ioas_allow_iovas = struct('iommu_ioas_allow_iovas', {
   ioas_id: id,
   num_iovas: u32,
   __reserved: reserved(u32),
-  allowed_iovas: pointer,
+  allowed_iovas: pointerTo(iommu_iova_range, 'num_iovas', 'program'),
 });
 export const IOMMU_IOAS_ALLOW_IOVAS = ioctlNumber(IOMMUFD_TYPE, IOMMUFD_CMD_IOAS_ALLOW_IOVAS);
 

@@ -6,8 +6,17 @@
 
 /** How a value is shown to people (strace lines, docs). Names of flags and enumerators are the kernel's. */
 export type Show =
-  | { readonly as: 'dec' | 'hex' | 'pointer' | 'fd' | 'id' | 'reserved' }
+  | { readonly as: 'dec' | 'hex' | 'fd' | 'id' | 'reserved' }
+  | { readonly as: 'pointer'; readonly to?: PointedArray }
   | { readonly as: 'flags' | 'enum'; readonly names: Readonly<Record<string, number>> };
+
+/** An array behind a user pointer: as many elements as the structure's field `count` says. */
+export interface PointedArray {
+  readonly element: StructType<unknown>;
+  readonly count: string;
+  /** Who fills it. */
+  readonly by: 'program' | 'kernel';
+}
 
 /** A C type: `T` is its value in TypeScript (number up to 32 bits, bigint for 64). */
 export interface CType<T> {
@@ -91,6 +100,12 @@ export const u64: CType<bigint> = {
 export const hex = <T>(type: CType<T>): CType<T> => ({ ...type, show: { as: 'hex' } });
 /** A user pointer carried in an integer. */
 export const pointer: CType<bigint> = { ...u64, show: { as: 'pointer' } };
+/** A user pointer to an array of structures. */
+export const pointerTo = (
+  element: StructType<unknown>,
+  count: string,
+  by: PointedArray['by'],
+): CType<bigint> => ({ ...u64, show: { as: 'pointer', to: { element, count, by } } });
 /** A file descriptor number. */
 export const fd: CType<number> = { ...u32, show: { as: 'fd' } };
 /** The id of an iommufd object. */

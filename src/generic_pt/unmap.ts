@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { IotlbGather } from './gather.ts';
-import { contigLg2, isPresent, isTable, oaFrame } from './item.ts';
+import { contigLg2, oaFrame } from './item.ts';
 import { POW2 } from './lg2.ts';
 import type { Table } from './table.ts';
 
@@ -40,6 +40,7 @@ export function unmap(
 function unmapIn(op: Unmap, at: number, level: number, start: number, end: number): boolean {
   const { table } = op;
   const { format, ram } = table;
+  const { present, codeShift, codeMask, tableCodes, contigCode } = format;
   const lanes = ram.lanesOf(at);
   const first = ram.laneOf(at);
   const itemFrames = POW2[table.itemLg2[level] ?? 0] ?? 1;
@@ -51,9 +52,10 @@ function unmapIn(op: Unmap, at: number, level: number, start: number, end: numbe
     const lane = first + 2 * index;
     const lo = lanes[lane] ?? 0;
     const hi = lanes[lane + 1] ?? 0;
-    if (!isPresent(format, lo, hi)) return false;
+    if (((lo & present.lo) | (hi & present.hi)) === 0) return false;
+    const code = (lo >>> codeShift) & codeMask;
     const itemStart = base + index * itemFrames;
-    if (isTable(format, lo, level)) {
+    if (level !== 0 && ((tableCodes >>> code) & 1) !== 0) {
       const below = oaFrame(format, lo, hi);
       const itemEnd = itemStart + itemFrames;
       const isWhole = itemStart >= start && itemEnd <= end;
@@ -67,7 +69,7 @@ function unmapIn(op: Unmap, at: number, level: number, start: number, end: numbe
       index++;
       continue;
     }
-    const items = 1 << contigLg2(format, lo, hi, level);
+    const items = code === contigCode ? 1 << contigLg2(format, lo, hi, level) : 1;
     if (itemStart < start || (index & (items - 1)) !== 0) return false;
     for (let i = lane; i < lane + 2 * items; i++) lanes[i] = 0;
     op.unmapped += items * itemFrames;

@@ -166,5 +166,22 @@ function callRecord(record: Partial<Recorded>, mm: Mm, arg: bigint): CallRecord 
   const { name, type, size = 0, before = new Uint8Array() } = record;
   const after = before.slice();
   const readable = mm.copyIn(arg, after.subarray(0, size));
-  return { name, type, before, after: readable ? after : before };
+  if (!readable) return { name, type, before, after: before };
+  return { name, type, before, after, arrays: type ? readArrays(type, after, mm) : new Map() };
+}
+
+/** A longer array is recorded in part. */
+const MOST_ELEMENTS = 16;
+
+function readArrays(type: StructType<unknown>, bytes: Uint8Array, mm: Mm): Map<string, Uint8Array> {
+  const values = type.on(new DataView(bytes.buffer)) as Readonly<Record<string, number | bigint>>;
+  const arrays = new Map<string, Uint8Array>();
+  for (const { name, type: field } of type.fields) {
+    const to = field.show.as === 'pointer' ? field.show.to : undefined;
+    if (!to) continue;
+    const count = Math.min(Number(values[to.count]), MOST_ELEMENTS);
+    const elements = new Uint8Array(count * to.element.size);
+    if (mm.copyIn(BigInt(values[name] ?? 0), elements)) arrays.set(name, elements);
+  }
+  return arrays;
 }

@@ -22,6 +22,8 @@ export interface CallRecord {
   /** The structure's bytes as read, and as they were written back (equal where nothing was). */
   readonly before: Uint8Array;
   readonly after: Uint8Array;
+  /** By field: what is behind the structure's pointers to arrays after the call, at most its first elements. */
+  readonly arrays?: ReadonlyMap<string, Uint8Array>;
 }
 
 /**

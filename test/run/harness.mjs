@@ -79,7 +79,12 @@ class TestFile {
   }
 
   another(task) {
-    const fd = task.files.reserve();
+    let fd;
+    try {
+      fd = task.files.reserve();
+    } catch (error) {
+      return answer(-error.errno, error.message);
+    }
     task.files.install(fd, new TestFile('anon_inode:[test]'), { cloexec: true });
     return answer(fd);
   }
@@ -150,7 +155,7 @@ const result = await run({
   devices,
   command: process.argv.slice(3),
   observer: {
-    opened: (pid, path, value, file, why) => tell({ opened: path, value, why }),
+    opened: (pid, path, value, file, why) => tell({ opened: path, value, why, made: file !== undefined }),
     other: (pid, text) => tell({ other: text }),
   },
   ...options,
@@ -158,7 +163,7 @@ const result = await run({
 tell({
   exitStatus: result.exitStatus,
   why: result.why,
-  leakedDescriptors: difference(ownDescriptors(), before),
+  leakedDescriptors: difference(ownDescriptors(), before).filter((item) => item !== '/dev/null').length,
   calls: Object.fromEntries(result.stats.calls),
 });
 process.exitCode = result.exitStatus;

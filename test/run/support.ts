@@ -38,6 +38,7 @@ export function client(name: string, ...flags: string[]): string {
 export interface Event {
   readonly opened?: string;
   readonly value?: number;
+  readonly made?: boolean;
   readonly released?: string;
   readonly release?: string;
   readonly last?: string;
@@ -87,9 +88,8 @@ export function outcome(command: string, arguments_: readonly string[], log = ''
 /** The opens and releases of a log as words, in order: `open`, `mark` (an open that fails on purpose), `release`. */
 export function story(events: readonly Event[]): string {
   return events
-    .map(({ opened, released }) => {
-      if (opened === '/dev/iommu') return 'open';
-      if (opened !== undefined) return 'mark';
+    .map(({ opened, made, released }) => {
+      if (opened !== undefined) return made === true ? 'open' : 'mark';
       return released === undefined ? '' : 'release';
     })
     .filter(Boolean)

@@ -5,7 +5,7 @@
  * repository: the kernel is GPL-2.0, this project is not.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { withLock } from '../lib/lock.mjs';
@@ -72,6 +72,10 @@ function releaseOf(tree) {
 /** @param {string} version */
 const folderOf = (version) => join(cacheFolder(), `kernel-${version}`);
 
+function cachedVersions() {
+  return readdirSync(cacheFolder()).flatMap((name) => /^kernel-(\d+\.\d+)$/.exec(name)?.[1] ?? []);
+}
+
 /** @param {string} wanted @returns {string} the version that was made */
 function fetchTree(wanted) {
   for (const command of ['gcc', 'make', 'tar', 'xz'])
@@ -85,14 +89,16 @@ function fetchTree(wanted) {
   const available = apt
     .names('^linux-source-[0-9]+[.][0-9]+$')
     .map((name) => name.replace('linux-source-', ''));
-  const version = chooseVersion(available, wanted);
+  // Without the network, what an earlier run took instead is better than nothing.
+  const version = chooseVersion(available.length > 0 ? available : cachedVersions(), wanted);
   if (version === undefined)
     throw new Skip(
       available.length === 0
         ? 'the Debian archive cannot be reached, and no kernel source is cached'
         : `the Debian archive has no linux-source-${wanted} or later (it has ${available.join(', ')})`,
     );
-  if (version !== wanted) console.log(`Linux ${wanted} has left the archive: taking ${version}`);
+  if (version !== wanted)
+    console.log(`Linux ${wanted} cannot be had (it may have left the archive): taking ${version}`);
   if (existsSync(folderOf(version))) return version;
   const deb = apt.download(`linux-source-${version}`);
   const work = `${folderOf(version)}.tmp`;

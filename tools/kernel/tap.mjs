@@ -70,23 +70,26 @@ export function byFixture(results) {
   return fixtures;
 }
 
-/** @typedef {Map<string, { hugePages: boolean }>} Expected  tests that must pass */
+/**
+ * Tests that must pass, each with what it needs of the machine, if it needs anything (`huge pages`).
+ * @typedef {Map<string, string | undefined>} Expected
+ */
 
 /** @param {string} text  the checked-in list @returns {Expected} */
 export function parseExpected(text) {
-  const expected = /** @type {Expected} */ (new Map());
+  /** @type {Expected} */
+  const expected = new Map();
   for (const line of text.split('\n')) {
-    const [name = '', mark] = line.split(/\s+#\s*/);
-    if (name !== '' && !name.startsWith('#'))
-      expected.set(name.trim(), { hugePages: mark === 'huge pages' });
+    const [name = '', needs] = line.split(/\s+# /);
+    if (name !== '' && !name.startsWith('#')) expected.set(name.trim(), needs?.trim());
   }
   return expected;
 }
 
 /** @param {string} heading @param {Expected} expected */
 export function formatExpected(heading, expected) {
-  const lines = [...expected].map(([name, { hugePages }]) =>
-    hugePages ? `${name}  # huge pages` : name,
+  const lines = [...expected].map(([name, needs]) =>
+    needs === undefined ? name : `${name}  # ${needs}`,
   );
   return `${heading}${lines.join('\n')}\n`;
 }
@@ -94,9 +97,10 @@ export function formatExpected(heading, expected) {
 /**
  * @param {Expected} expected
  * @param {readonly TestResult[]} results
- * @param {{ hugePages: boolean, selected: (name: string) => boolean }} run  what the run had and was asked for
+ * @param {{ has: ReadonlySet<string>, selected: (name: string) => boolean }} run
+ *   has: the needs that the machine met; selected: which tests were asked for
  */
-export function compare(expected, results, { hugePages, selected }) {
+export function compare(expected, results, { has, selected }) {
   const found = new Map(results.map((result) => [result.name, result]));
   const regressions = [];
   const unjudged = [];
@@ -104,7 +108,7 @@ export function compare(expected, results, { hugePages, selected }) {
     if (!selected(name)) continue;
     const result = found.get(name);
     if (result?.result === 'passed') continue;
-    if (needs.hugePages && !hugePages) unjudged.push(name);
+    if (needs !== undefined && !has.has(needs)) unjudged.push(name);
     else
       regressions.push(
         result ?? { name, result: /** @type {const} */ ('missing'), notes: ['it did not run'] },
