@@ -19,7 +19,8 @@ import type { Context } from './context.ts';
 import { DmaBuf } from './dma_buf.ts';
 import type { IoPagetable } from './io_pagetable.ts';
 import { hex, IOVA_LAST } from './iova.ts';
-import { Pages, type PageSource } from './pages.ts';
+import type { PageSource } from './page_source.ts';
+import { Pages } from './pages.ts';
 import { convertSyzkallerIova } from './selftest_syz.ts';
 
 const ACCESS_FLAGS = IOMMU_IOAS_MAP_WRITEABLE | IOMMU_IOAS_MAP_READABLE;

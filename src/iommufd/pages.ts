@@ -2,36 +2,19 @@
 import { Errno, ErrnoError } from '../base/errno.ts';
 import { IntervalNode, IntervalTree } from '../base/interval_tree.ts';
 import { AccountMode, charge, type Payer, uncharge } from '../memory/accounting.ts';
-import { type ClientMemory, isBadPage, type Pin } from '../memory/client_memory.ts';
-import type { FileMemory } from '../memory/file_memory.ts';
-import { FRAME_SIZE, type FrameRun, FRAMES_PER_PAGE } from '../memory/frame.ts';
-import { type Mm, PAGE_SHIFT, PAGE_SIZE } from '../memory/mm.ts';
+import type { ClientMemory } from '../memory/client_memory.ts';
+import { FRAME_SIZE, type FrameRun } from '../memory/frame.ts';
+import { type Mm, PAGE_SIZE } from '../memory/mm.ts';
 import type { Faults } from '../sim/faults.ts';
 import type { Mutex } from '../sim/lock.ts';
 import type { Sim } from '../sim/sim.ts';
-import type { DmaBuf } from './dma_buf.ts';
 import { locked } from './locks.ts';
-
-/** Where pages come from; addresses and offsets are those of the first page, page aligned. */
-export type PageSource =
-  | { readonly kind: 'user'; readonly mm: Mm; readonly address: bigint }
-  /** `file` is undefined for descriptors whose pages nobody can pin (a device, a pipe): Linux finds out at the pin. */
-  | { readonly kind: 'file'; readonly file: FileMemory | undefined; readonly start: bigint }
-  | { readonly kind: 'dmabuf'; readonly buffer: DmaBuf; readonly start: bigint };
+import { dmabufFrames, findFrames, type PageSource } from './page_source.ts';
+import { PinnedPages, type PageSpan } from './pinned_pages.ts';
 
 /** One access that holds pages `start..last`; several users share it when the range is exactly the same. */
 class PageAccess extends IntervalNode<number> {
   users = 1;
-}
-
-/** Pages `start..last` (by index) that are pinned, and the frames they are. */
-class PinnedRange extends IntervalNode<number> {
-  readonly pin: Pin;
-
-  constructor(page: number, pin: Pin) {
-    super(page, page + pin.frames / FRAMES_PER_PAGE - 1);
-    this.pin = pin;
-  }
 }
 
 /** Pages that an area keeps in its domains; `revoke` takes them out, while the area stays. */
@@ -64,14 +47,13 @@ export class Pages {
   source: PageSource;
   payer: Payer;
   accountMode: AccountMode;
-  /** Pages pinned now, and those of them that are charged. */
-  npinned = 0;
+  /** Pages that are charged: all that are pinned, outside of a call. */
   charged = 0;
   revoked = false;
   private readonly world: PageWorld;
   private references = 1;
   // Made at the first pin: most pages of an address space without a domain never have one.
-  private pinned: IntervalTree<number, PinnedRange> | undefined = undefined;
+  private pinned_: PinnedPages | undefined = undefined;
   private accesses: IntervalTree<number, PageAccess> | undefined = undefined;
   private domains: IntervalTree<number, DomainPages> | undefined = undefined;
 
@@ -170,17 +152,10 @@ export class Pages {
   /** The frames of pinned pages `first..last`, in order. */
   frames(first: number, last: number): FrameRun[] {
     const { source } = this;
-    if (source.kind === 'dmabuf')
-      return [this.dmabufFrames(source.buffer, source.start, first, last)];
-    const runs: FrameRun[] = [];
-    const { pinned } = this;
-    for (let range = pinned?.first(first, last); range; range = pinned?.next(range, first, last)) {
-      const from = Math.max(first, range.start);
-      const to = Math.min(last, range.last);
-      const frame = range.pin.start + (from - range.start) * FRAMES_PER_PAGE;
-      runs.push({ frame, frames: (to - from + 1) * FRAMES_PER_PAGE });
+    if (source.kind === 'dmabuf') {
+      return [dmabufFrames(source.buffer, source.start, first, last)];
     }
-    return runs;
+    return this.pinned.frames(first, last);
   }
 
   /**
@@ -233,23 +208,22 @@ export class Pages {
 
   /** The frames of pages `first..last`, pinned or not, without pinning any. */
   private resolve(first: number, last: number): FrameRun[] {
-    const runs: FrameRun[] = [];
-    for (const span of this.pinnedTree().spans(first, last)) {
-      runs.push(
-        ...(span.used
-          ? this.frames(span.start, span.last)
-          : this.find(span.start, span.last, this.writable)),
-      );
-    }
-    return runs;
+    return [...this.pinned.spans(first, last)].flatMap(({ used, start, last: end }) =>
+      used ? this.pinned.frames(start, end) : this.find(start, end, this.writable),
+    );
+  }
+
+  private find(first: number, last: number, write: boolean): FrameRun[] {
+    return findFrames(this.world.memory, this.source, first, last, write);
   }
 
   /** Makes sure that pages `first..last` are pinned and charged; on failure everything is as before. */
   private acquire(first: number, last: number): void {
     if (this.source.kind === 'dmabuf') return;
     try {
-      const holes = [...this.pinnedTree().spans(first, last)].filter((span) => !span.used);
-      for (const hole of holes) this.pinPages(hole.start, hole.last);
+      for (const { used, start, last: end } of [...this.pinned.spans(first, last)]) {
+        if (!used) this.pinPages(start, end);
+      }
       this.settle();
     } catch (error) {
       this.releaseUnused(first, last);
@@ -258,104 +232,21 @@ export class Pages {
   }
 
   private pinPages(first: number, last: number): void {
-    if (this.world.faults.point('pin'))
+    if (this.world.faults.point('pin')) {
       throw new ErrnoError('EFAULT', 'a page could not be pinned');
-    let page = first;
-    for (const run of this.find(first, last, this.writable)) {
-      const range = new PinnedRange(page, this.world.memory.pin(run));
-      this.pinnedTree().insert(range);
-      page = range.last + 1;
     }
-    this.npinned += last - first + 1;
-  }
-
-  private find(first: number, last: number, write: boolean): FrameRun[] {
-    const { source, world } = this;
-    const offset = BigInt(first) << BigInt(PAGE_SHIFT);
-    switch (source.kind) {
-      case 'user': {
-        const found = world.memory.lookup(
-          source.mm,
-          source.address + offset,
-          last - first + 1,
-          write,
-        );
-        if (!isBadPage(found)) return found;
-        const at = found.address.toString(16);
-        throw new ErrnoError('EFAULT', `the page at 0x${at} of the client is ${found.reason}`);
-      }
-      case 'file':
-        return this.findInFile(source.file, source.start + offset, last - first + 1);
-      case 'dmabuf':
-        return [this.dmabufFrames(source.buffer, source.start, first, last)];
-    }
-  }
-
-  /** Source: memfd_pin_folios(). */
-  private findInFile(file: FileMemory | undefined, at: bigint, pages: number): FrameRun[] {
-    if (!file?.pinnable) {
-      throw new ErrnoError(
-        'EINVAL',
-        'the file is no memfd, shared memory or hugetlbfs: its pages can not be pinned',
-      );
-    }
-    const end = at + (BigInt(pages) << BigInt(PAGE_SHIFT));
-    if (end > file.size()) {
-      const [byte, size] = [end.toString(16), file.size().toString(16)];
-      throw new ErrnoError('EINVAL', `${file.name} ends at 0x${size}, before byte 0x${byte}`);
-    }
-    return this.world.memory.lookupFile(file, Number(at >> BigInt(PAGE_SHIFT)), pages);
-  }
-
-  private dmabufFrames(buffer: DmaBuf, start: bigint, first: number, last: number): FrameRun {
-    const page = Number(start >> BigInt(PAGE_SHIFT)) + first;
-    const frame = buffer.run.frame + page * FRAMES_PER_PAGE;
-    return { frame, frames: (last - first + 1) * FRAMES_PER_PAGE };
+    this.pinned.add(first, this.find(first, last, this.writable));
   }
 
   /** Unpins those of pages `first..last` that neither an access nor a domain holds. */
   private releaseUnused(first: number, last: number): void {
-    const { pinned } = this;
-    if (!pinned) return;
-    for (let range = pinned.first(first, last); range;) {
-      const following = pinned.next(range, first, last);
-      this.trim(pinned, range, Math.max(first, range.start), Math.min(last, range.last));
-      range = following;
-    }
+    if (!this.pinned_) return;
+    this.pinned_.release(first, last, (from, to) => this.unusedSpans(from, to));
     this.settle();
   }
 
-  private trim(
-    pinned: IntervalTree<number, PinnedRange>,
-    range: PinnedRange,
-    first: number,
-    last: number,
-  ): void {
-    const unused = this.unusedSpans(first, last);
-    if (unused.length === 0) return;
-    pinned.remove(range);
-    let { pin } = range;
-    let page = range.start;
-    for (const { start, last: end } of unused) {
-      const frame = pin.start + (start - page) * FRAMES_PER_PAGE;
-      const rest = this.world.memory.unpinPart(
-        pin,
-        frame,
-        frame + (end - start + 1) * FRAMES_PER_PAGE - 1,
-      );
-      this.npinned -= end - start + 1;
-      const before = start > page ? rest.shift() : undefined;
-      if (before) pinned.insert(new PinnedRange(page, before));
-      page = end + 1;
-      const after = rest[0];
-      if (!after) return;
-      pin = after;
-    }
-    pinned.insert(new PinnedRange(page, pin));
-  }
-
-  private unusedSpans(first: number, last: number): { start: number; last: number }[] {
-    const unused: { start: number; last: number }[] = [];
+  private unusedSpans(first: number, last: number): PageSpan[] {
+    const unused: PageSpan[] = [];
     for (const outer of this.accesses?.spans(first, last) ?? [
       { used: false, start: first, last },
     ]) {
@@ -369,14 +260,15 @@ export class Pages {
 
   /** Brings the charge in step with the pages pinned. */
   private settle(): void {
-    const more = this.npinned - this.charged;
+    const pinned = this.pinned.count;
+    const more = pinned - this.charged;
     if (more < 0) uncharge(this.payer, this.accountMode, -more);
     if (more > 0) {
       const error = charge(this.payer, this.accountMode, more);
       if (error === -Errno.ENOMEM) throw new ErrnoError('ENOMEM', this.overLimit(more));
       if (error) throw new ErrnoError('EINVAL', 'the address space to charge is gone');
     }
-    this.charged = this.npinned;
+    this.charged = pinned;
   }
 
   private overLimit(more: number): string {
@@ -396,7 +288,7 @@ export class Pages {
     return undefined;
   }
 
-  private pinnedTree(): IntervalTree<number, PinnedRange> {
-    return (this.pinned ??= new IntervalTree<number, PinnedRange>(1));
+  private get pinned(): PinnedPages {
+    return (this.pinned_ ??= new PinnedPages(this.world.memory));
   }
 }

@@ -8,113 +8,28 @@
  *   npm run test:kernel -- --update                     writes the list anew: what passes now must pass from now on
  *   npm run test:kernel -- --record FILE                keeps the output of the run
  *   npm run test:kernel -- --native                     runs it on this machine's own /dev/iommu, to compare
- *   npm run test:kernel -- --without-huge-pages         as on a machine that gives none
+ *   npm run test:kernel -- --without-huge-pages         as on a machine that gives none; also --without-privilege
  */
-import { spawn } from 'node:child_process';
-import { createWriteStream, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { compileC } from './compile.mjs';
-import { Skip, libcap, prepareKernel } from './fetch.mjs';
-import { withHugePages } from './huge_pages.mjs';
-import { killTree } from './kill_tree.mjs';
-import { TapReader, byFixture, compare, formatExpected, parseExpected } from './tap.mjs';
+import { Skip, prepareKernel } from './fetch.mjs';
+import { withCapability, withHugePages } from './machine.mjs';
+import { SILENCE_MS, compileSelftests, runSelftest } from './run_selftest.mjs';
+import { byFixture, compare, formatExpected, parseExpected } from './tap.mjs';
 
-/** The harness ends a test after 30 s; a run that prints nothing for longer is stuck itself. */
-const SILENCE_MS = 45_000;
-
-/** Tests that map memory with MAP_HUGETLB (seen by running without huge pages). */
-const NEEDS_HUGE_PAGES = /_huge(page)?\.\w+$|\.huge_map$|\.access_domain_destory$/;
+/**
+ * What tests need of the machine, seen by running them without it: memory of MAP_HUGETLB, and IOMMU_OPTION_RLIMIT_MODE,
+ * which is for the privileged. Where it is missing they are not judged.
+ * @type {readonly [need: string, tests: RegExp][]}
+ */
+const NEEDS = [
+  ['huge pages', /_huge(page)?\.\w+$|\.huge_map$|\.access_domain_destory$/],
+  ['CAP_SYS_RESOURCE', /^iommufd\.global_options$|^change_process\.account_(user|mm)\./],
+];
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-
-/**
- * The selftests, compiled as the kernel's Makefile does: with its headers, as GNU source, without a change.
- * iommufd_fail_nth is compiled so that it is known to compile; it needs fault injection to be run.
- * @param {import('./fetch.mjs').Kernel} kernel
- */
-function compileSelftests({ tree, release }) {
-  const selftests = join(tree, 'tools/testing/selftests');
-  const shared = ['iommu/iommufd_utils.h', 'kselftest.h', 'kselftest_harness.h'].map((file) =>
-    join(selftests, file),
-  );
-  shared.push(
-    join(tree, 'drivers/iommu/iommufd/iommufd_test.h'),
-    join(tree, 'usr/include/linux/iommufd.h'),
-  );
-  const flags = [
-    '-Wno-unused-function',
-    '-D_GNU_SOURCE=',
-    '-isystem',
-    join(tree, 'usr/include'),
-    '-I',
-    selftests,
-  ];
-  const cap = libcap();
-  const compile = (/** @type {string} */ name, /** @type {readonly string[]} */ link) =>
-    compileC(name, [join(selftests, `iommu/${name}.c`), ...shared], {
-      compile: [...flags, ...cap.compile],
-      link,
-      key: release,
-    });
-  compile('iommufd_fail_nth', []);
-  return compile('iommufd', cap.link);
-}
-
-/**
- * @param {string} program
- * @param {string[]} args
- * @param {{ tree: string, native: boolean, record: string | undefined }} options
- *   tree: the kernel's, which is left out of what is printed
- */
-async function run(program, args, { tree, native, record }) {
-  const prefix = native ? [] : [join(root, 'bin/iommulator'), 'run', '--'];
-  // The tests pin memory; the limit is raised as far as this user may. Both outputs share a pipe to keep their order.
-  const script = 'ulimit -l unlimited 2>/dev/null || ulimit -l "$(ulimit -H -l)"; exec "$@" 2>&1';
-  const child = spawn('bash', ['-c', script, 'bash', ...prefix, program, ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const reader = new TapReader();
-  /** What was printed before the first test and after the last. @type {string[]} */
-  const rest = [];
-  const recording = record === undefined ? undefined : createWriteStream(record);
-  let stuck = false;
-  const onSilence = () => {
-    stuck = true;
-    if (child.pid !== undefined) killTree(child.pid);
-  };
-  let timer = setTimeout(onSilence, SILENCE_MS);
-  const stop = (/** @type {NodeJS.Signals} */ signal) => {
-    if (child.pid !== undefined) killTree(child.pid);
-    process.exit(signal === 'SIGINT' ? 130 : 143);
-  };
-  process.once('SIGINT', stop).once('SIGTERM', stop);
-  const ended = new Promise((resolve) =>
-    child.once('close', (code, signal) => resolve({ code, signal })),
-  );
-  for await (const line of createInterface({ input: child.stdout })) {
-    clearTimeout(timer);
-    timer = setTimeout(onSilence, SILENCE_MS);
-    recording?.write(`${line}\n`);
-    const shorter = line.replaceAll(`${tree}/tools/testing/selftests/iommu/`, '');
-    reader.line(shorter);
-    if (reader.running === undefined && !/^(ok|not ok|#|1\.\.|TAP)/.test(line)) rest.push(shorter);
-    if (process.stderr.isTTY)
-      process.stderr.write(
-        `\r\x1b[K${reader.results.length}/${reader.planned} ${reader.running ?? ''}`,
-      );
-  }
-  clearTimeout(timer);
-  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-  const { code, signal } = /** @type {{ code: number | null, signal: string | null }} */ (
-    await ended
-  );
-  process.off('SIGINT', stop).off('SIGTERM', stop);
-  recording?.end();
-  return { reader, rest, stuck, ended: signal ?? `status ${code}` };
-}
 
 /** @param {import('./tap.mjs').TestResult[]} results */
 function printFixtures(results) {
@@ -163,6 +78,7 @@ async function main() {
       update: { type: 'boolean', default: false },
       native: { type: 'boolean', default: false },
       'without-huge-pages': { type: 'boolean', default: false },
+      'without-privilege': { type: 'boolean', default: false },
       record: { type: 'string' },
     },
   });
@@ -176,16 +92,25 @@ async function main() {
   );
 
   const start = performance.now();
-  const { reader, rest, stuck, ended, hugePages } = await withHugePages(
+  const capability = values['without-privilege'] ? undefined : withCapability();
+  const { reader, rest, stuck, ended, has } = await withHugePages(
     !values['without-huge-pages'],
-    async (available) => ({
-      ...(await run(program, args, {
-        tree: kernel.tree,
+    async (hugePages) => {
+      const prefix = capability ?? [];
+      const { tree } = kernel;
+      const done = await runSelftest(program, args, {
+        tree,
+        prefix,
         native: values.native,
         record: values.record,
-      })),
-      hugePages: available,
-    }),
+      });
+      /** @type {[string, boolean][]} */
+      const met = [
+        ['huge pages', hugePages],
+        ['CAP_SYS_RESOURCE', capability !== undefined],
+      ];
+      return { ...done, has: new Set(met.filter(([, is]) => is).map(([need]) => need)) };
+    },
   );
   const { results, planned } = reader;
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
@@ -202,7 +127,6 @@ async function main() {
   else if (results.length < planned)
     console.log(`it ended early (${ended}) in ${reader.running ?? 'no test'}`);
   if (results.length < planned) for (const line of rest.slice(-5)) console.log(`  ${line}`);
-  if (!hugePages) console.log('there are too few huge pages: tests that need them are not judged');
   if (values.verbose)
     printTests(
       'failed:',
@@ -216,7 +140,7 @@ async function main() {
     return;
   }
   const expected = existsSync(list) ? parseExpected(readFileSync(list, 'utf8')) : new Map();
-  const { regressions, progress, unjudged } = compare(expected, results, { hugePages, selected });
+  const { regressions, progress, unjudged } = compare(expected, results, { has, selected });
   if (values.update) {
     const passing = results.filter(
       ({ name, result }) => result === 'passed' || unjudged.includes(name),
@@ -224,9 +148,9 @@ async function main() {
     const heading =
       `# Tests of Linux ${kernel.version}'s tools/testing/selftests/iommu/iommufd.c that must pass under \`iommulator run\`:\n` +
       `# ${passing.length} of ${planned}. Written by: npm run test:kernel -- --update\n` +
-      `# Those marked "huge pages" are judged only where the machine gives some.\n`;
+      `# What follows a name is what the test needs of the machine; without it the test is not judged.\n`;
     const moved = new Map(
-      passing.map(({ name }) => [name, { hugePages: NEEDS_HUGE_PAGES.test(name) }]),
+      passing.map(({ name }) => [name, NEEDS.find(([, tests]) => tests.test(name))?.[0]]),
     );
     writeFileSync(list, formatExpected(heading, moved));
     console.log(
@@ -234,7 +158,12 @@ async function main() {
     );
     return;
   }
-  if (unjudged.length > 0) console.log(`${unjudged.length} not judged, for want of huge pages`);
+  if (unjudged.length > 0) {
+    const missing = NEEDS.map(([need]) => need).filter((need) => !has.has(need));
+    console.log(
+      `${unjudged.length} failed and are not judged: this machine does not give ${missing.join(', ')}`,
+    );
+  }
   if (progress.length > 0)
     console.log(
       `\n${progress.length} pass that the list does not have yet (--update adds them):\n  ${progress.join('\n  ')}`,

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+/** What the kernel's tests need of the machine: huge pages, and to be root. */
+import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 
 const setting = '/proc/sys/vm/nr_hugepages';
@@ -38,4 +40,19 @@ export async function withHugePages(reserve, work) {
   } finally {
     if (changed) writeFileSync(setting, `${before}\n`);
   }
+}
+
+const CAP_SYS_RESOURCE = 24n;
+
+/**
+ * The tests expect to be root, of which CAP_SYS_RESOURCE is what they use, and a container's root often lacks it. A
+ * user namespace of our own has every capability, as far as a process can see.
+ * @returns {string[] | undefined} what to put before a command for it to have the capability; undefined: it cannot
+ */
+export function withCapability() {
+  const mask = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+  if ((BigInt(`0x${mask ?? '0'}`) >> CAP_SYS_RESOURCE) & 1n) return [];
+  const namespace = ['unshare', '--user', '--map-root-user'];
+  const works = spawnSync('unshare', [...namespace.slice(1), 'true'], { stdio: 'ignore' });
+  return works.status === 0 ? namespace : undefined;
 }
