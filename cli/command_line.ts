@@ -1,22 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Command, CommanderError } from 'commander';
 import { existsSync, readFileSync } from 'node:fs';
-
-/** What `iommulator run` was asked to do. */
-export interface RunArguments {
-  /** The program and its arguments; at least one element. */
-  readonly command: readonly string[];
-  /** Print every call on our descriptors. */
-  readonly strace: boolean;
-  /** Where the trace and the summary go; standard error where undefined. */
-  readonly output: string | undefined;
-  /** End with a table of calls, times and what was left open. */
-  readonly summary: boolean;
-  /** Do not follow changes of the program's memory. */
-  readonly fast: boolean;
-  /** Let io_uring_setup through, whose operations cannot be intercepted. */
-  readonly allowIoUring: boolean;
-}
+import { OUR_FAILURE } from './exit_status.ts';
+import type { RunArguments } from './run_arguments.ts';
 
 /** A command line understood, or answered already (help, version, a mistake). */
 export type CommandLine =
@@ -28,9 +14,6 @@ export interface Answers {
   out(text: string): void;
   error(text: string): void;
 }
-
-/** Exit status of every failure that is ours and not the program's, as `env`, `timeout` and `docker run` use it. */
-export const OUR_FAILURE = 125;
 
 const streams: Answers = {
   out: (text) => void process.stdout.write(text),

@@ -5,9 +5,9 @@ import { HostError } from '../host/host_error.ts';
 import type { Observer } from '../host/observer.ts';
 import { run } from '../host/run.ts';
 import { Machine } from '../src/machine/machine.ts';
-import type { RunArguments } from './command_line.ts';
 import { devicesOf } from './devices.ts';
 import { DescriptorSink, type LineSink } from './line_sink.ts';
+import type { RunArguments } from './run_arguments.ts';
 import { styleFor } from './style.ts';
 
 const STANDARD_ERROR = 2;

@@ -32,26 +32,6 @@ export interface Libc {
     [address: number, length: number, prot: number, flags: number, fd: number, offset: number]
   >;
   readonly munmap: Fn<[address: number, length: number]>;
-  /** Installs SIG_DFL (0) or SIG_IGN (1). */
-  readonly signal: Fn<[signal: number, disposition: number]>;
-  readonly sigaction: Fn<[signal: number, action: number, old: number]>;
-  readonly spawnattrInit: Fn<[attributes: number]>;
-  readonly spawnattrSetflags: Fn<[attributes: number, flags: number]>;
-  readonly spawnattrSetsigdefault: Fn<[attributes: number, set: number]>;
-  readonly spawnattrSetsigmask: Fn<[attributes: number, set: number]>;
-  readonly spawnActionsInit: Fn<[actions: number]>;
-  readonly spawnActionsAdddup2: Fn<[actions: number, fd: number, newFd: number]>;
-  readonly spawnActionsAddclose: Fn<[actions: number, fd: number]>;
-  readonly spawn: Fn<
-    [
-      pid: number,
-      path: number,
-      actions: number,
-      attributes: number,
-      argv: number,
-      environment: number,
-    ]
-  >;
   errno(): number;
   newArena(sizeBytes: number): Arena;
 }
@@ -106,16 +86,6 @@ function bind(koffi: typeof Koffi): Libc {
     waitpid: bound('waitpid', 'int', ['int', word, 'int']),
     mmap: bound('mmap', word, [word, 'size_t', 'int', 'int', 'int', word]),
     munmap: bound('munmap', 'int', [word, 'size_t']),
-    signal: bound('signal', word, ['int', word]),
-    sigaction: bound('sigaction', 'int', ['int', word, word]),
-    spawnattrInit: bound('posix_spawnattr_init', 'int', [word]),
-    spawnattrSetflags: bound('posix_spawnattr_setflags', 'int', [word, 'short']),
-    spawnattrSetsigdefault: bound('posix_spawnattr_setsigdefault', 'int', [word, word]),
-    spawnattrSetsigmask: bound('posix_spawnattr_setsigmask', 'int', [word, word]),
-    spawnActionsInit: bound('posix_spawn_file_actions_init', 'int', [word]),
-    spawnActionsAdddup2: bound('posix_spawn_file_actions_adddup2', 'int', [word, 'int', 'int']),
-    spawnActionsAddclose: bound('posix_spawn_file_actions_addclose', 'int', [word, 'int']),
-    spawn: bound('posix_spawn', 'int', [word, word, word, word, word, word]),
     errno: () => koffi.errno(),
     newArena: (sizeBytes) => new Arena(sizeBytes, (bytes) => BigInt(koffi.address(bytes))),
   };

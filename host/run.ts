@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { closeSync } from 'node:fs';
 import { setImmediate } from 'node:timers';
+import { Cleanup } from '../src/base/cleanup.ts';
 import { findCommand, NOT_EXECUTABLE, NOT_FOUND } from './command.ts';
 import type { Device } from './device.ts';
 import { buildFilter, type FdRange } from './filter.ts';
@@ -10,15 +11,15 @@ import type { Observer } from './observer.ts';
 import { ownCode } from './own_code.ts';
 import { checkPlatform, type Platform, thisPlatform } from './platform.ts';
 import type { ProcessMm } from './process_mm.ts';
-import { Signals } from './signals.ts';
 import { prepareSpawn } from './spawn.ts';
-import { type Stats, Supervisor, type Timers } from './supervisor.ts';
+import type { Stats, Timers } from './supervisor.ts';
 import { PR_SET_CHILD_SUBREAPER } from './uapi.ts';
 
 export interface RunOptions {
   /** The program and its arguments; looked up in PATH unless it holds a slash. */
   readonly command: readonly string[];
-  readonly devices: readonly Device[];
+  /** What clients can open; a function is called while the program's thread is being made, to load an engine meanwhile. */
+  readonly devices: readonly Device[] | (() => Promise<readonly Device[]>);
   readonly observer?: Observer;
   /** Do not stop the calls that only matter for pages that are pinned while a client gives them up. */
   readonly fast?: boolean;
@@ -61,7 +62,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
   const inherited = readInherited(new Set());
   const found = findCommand(options.command, process.env['PATH']);
   if ('exitStatus' in found) {
-    return { ...found, stats: { calls: new Map(), ioctls: 0, lost: 0 } };
+    return { ...found, stats: { calls: new Map() } };
   }
   const range = chooseRange(inherited.nofile);
   const filter = buildFilter(arch, {
@@ -70,7 +71,20 @@ export async function run(options: RunOptions): Promise<RunResult> {
     allowIoUring: options.allowIoUring ?? false,
     ownCode: ownCode(),
   });
-  const spawner = await prepareSpawn(filter, found.path, found.argv, inherited);
+  // A new thread takes 25 ms to start: the rest is loaded meanwhile.
+  const spawning = prepareSpawn(arch, filter, found.path, found.argv, inherited);
+  spawning.catch(() => undefined);
+  const { Supervisor } = await import('./supervisor.ts');
+  const { Signals } = await import('./signals.ts');
+  const { devices } = options;
+  let known: readonly Device[];
+  try {
+    known = typeof devices === 'function' ? await devices() : devices;
+  } catch (error) {
+    (await spawning).abandon();
+    throw error;
+  }
+  const spawner = await spawning;
   // Daemons that the program leaves behind become ours: their memory stays in reach, and the run knows when they end.
   libc.call6(arch.calls.prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0);
 
@@ -82,29 +96,38 @@ export async function run(options: RunOptions): Promise<RunResult> {
     if (got > 0 && got === spawner.spawned()) waitStatus = arena.i32[status >>> 2];
     return got;
   };
-  const signals = new Signals(
-    libc,
-    arena,
-    (signal) => {
-      const pid = spawner.spawned();
-      if (pid > 0 && waitStatus === undefined) process.kill(pid, signal);
-    },
-    () => {
-      while (collect(-1, WNOHANG) > 0);
-    },
-  );
-  const supervisor = new Supervisor(libc, arch, spawner.listener, signals.pipe, {
-    devices: options.devices,
-    observer: options.observer ?? {},
-    range,
-    nofile: inherited.nofile,
-    timers: options.timers,
-    onMm: options.onMm ?? (() => undefined),
-    mayYield: () => spawner.threadGone(),
-  });
+  const passOn = (signal: NodeJS.Signals): void => {
+    const pid = spawner.spawned();
+    if (pid > 0 && waitStatus === undefined) process.kill(pid, signal);
+  };
+  const reap = (): void => {
+    while (collect(-1, WNOHANG) > 0);
+  };
+  const undo = new Cleanup();
+  undo.defer(() => closeSync(spawner.listener));
+  // Without effect once the program has started.
+  undo.defer(() => spawner.abandon());
   try {
+    const signals = new Signals(libc, arena, passOn, reap);
+    undo.defer(() => signals.close());
+    const supervisor = new Supervisor(libc, arch, spawner.listener, signals.pipe, {
+      devices: known,
+      observer: options.observer ?? {},
+      range,
+      nofile: inherited.nofile,
+      timers: options.timers,
+      onMm: options.onMm ?? (() => undefined),
+      mayYield: () => spawner.threadGone(),
+    });
+    undo.defer(() => supervisor.close());
+    // A bug of ours or of the engine must not leave clients behind that go on with half an answer.
+    let finished = false;
+    undo.defer(() => {
+      if (!finished) supervisor.killClients();
+    });
     spawner.go();
     while (supervisor.serve() === 'signal') await new Promise<void>((next) => setImmediate(next));
+    finished = true;
     const pid = spawner.spawned();
     if (pid < 0) {
       return {
@@ -116,9 +139,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
     if (waitStatus === undefined) collect(pid, 0);
     return { exitStatus: exitStatusOf(waitStatus ?? 0), why: '', stats: supervisor.stats };
   } finally {
-    signals.close();
-    supervisor.close();
-    closeSync(spawner.listener);
+    undo.run();
   }
 }
 

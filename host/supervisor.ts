@@ -50,16 +50,12 @@ export interface SupervisorOptions {
 
 /** Counts of a run. */
 export interface Stats {
-  /** Stopped calls, by system call number. */
+  /** Stopped calls, by system call number of this machine. */
   readonly calls: Map<number, number>;
-  /** Ioctls that an engine file answered. */
-  ioctls: number;
-  /** Calls that a kill took away before they were answered. */
-  lost: number;
 }
 
 export class Supervisor {
-  readonly stats: Stats = { calls: new Map(), ioctls: 0, lost: 0 };
+  readonly stats: Stats = { calls: new Map() };
   private readonly libc: Libc;
   private readonly notification: Notification;
   private readonly openFiles: OpenFiles;
@@ -173,6 +169,17 @@ export class Supervisor {
       if (!this.yields) continue;
       const signalled = count > 3 ? (i32[words + 7] as number) >>> 16 : ready === 0;
       if (signalled) return 'signal';
+    }
+  }
+
+  /** Ends every process that has used a device. */
+  killClients(): void {
+    for (const pid of this.clients.pids()) {
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // Gone already.
+      }
     }
   }
 

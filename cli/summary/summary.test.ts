@@ -38,10 +38,16 @@ describe('the summary', () => {
     ]);
   });
 
-  it('names objects that a program left to the close', () => {
+  it('names objects that programs left to the close, once where they are the same', () => {
     const summary = summaryWhere(12);
-    summary.opened(10, file);
-    summary.closed(file, 'IOAS 1');
-    expect(summary.lines().slice(-2)).toEqual(['left open:', '  /dev/iommu, closed with IOAS 1']);
+    for (const held of ['IOAS 1', 'IOAS 2', 'IOAS 1']) {
+      summary.opened(10, file);
+      summary.closed(file, held);
+    }
+    expect(summary.lines().slice(-3)).toEqual([
+      'left open:',
+      '  /dev/iommu, closed with IOAS 1 (2 times)',
+      '  /dev/iommu, closed with IOAS 2',
+    ]);
   });
 });

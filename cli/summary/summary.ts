@@ -26,7 +26,8 @@ export class Summary {
   readonly #counts = new Map<number, Count>();
   /** By file: the thread that used it last. */
   readonly #users = new Map<File, number>();
-  readonly #left: string[] = [];
+  /** What was left, in words, and how often. */
+  readonly #left = new Map<string, number>();
 
   constructor(processes: Processes = { of: processOf, isEnding }) {
     this.#processes = processes;
@@ -53,8 +54,12 @@ export class Summary {
     const byExit = pid !== undefined && this.#processes.isEnding(pid);
     if (byExit) {
       const objects = held === '' ? '' : `, with ${held}`;
-      this.#left.push(`${file.name} of process ${pid}, not closed${objects}`);
-    } else if (held !== '') this.#left.push(`${file.name}, closed with ${held}`);
+      this.#leave(`${file.name} of process ${pid}, not closed${objects}`);
+    } else if (held !== '') this.#leave(`${file.name}, closed with ${held}`);
+  }
+
+  #leave(text: string): void {
+    this.#left.set(text, (this.#left.get(text) ?? 0) + 1);
   }
 
   lines(): string[] {
@@ -62,7 +67,9 @@ export class Summary {
       name: ioctlName(cmd),
       ...count,
     }));
-    const left = this.#left.map((line) => `  ${line}`);
+    const left = [...this.#left].map(
+      ([text, times]) => `  ${text}${times === 1 ? '' : ` (${times} times)`}`,
+    );
     return [
       ...tableLines(rows),
       ...(left.length === 0 ? ['left open: nothing'] : ['left open:', ...left]),

@@ -19,7 +19,7 @@ const EFAULT = -14;
  * Commands: 0x3bf0 adds one: {u32 size, u32 a, u64 result = a + 1}; 0x3bf1 pins: {u32 size, u32 pages, u64 address},
  * result 1 where the mapping is shared; 0x3bf2 reads the first byte of the pinned page n (its argument), saved or in place; 0x3bf3
  * makes another file and returns its number; 0x3bf4 tells what the argument is as a descriptor: 0 closed, 1 a device,
- * 2 memory, 3 other; 0x3bf5 charges that many pinned pages.
+ * 2 memory, 3 other; 0x3bf5 charges that many pinned pages; 0x3bf6 is a bug.
  */
 class TestFile {
   name;
@@ -40,6 +40,7 @@ class TestFile {
       task.mm.locked.pinnedPages += Number(arg);
       return answer(0);
     }
+    if (cmd === 0x3bf6) throw new Error('a bug of the test device');
     if (cmd !== 0x3bf0 && cmd !== 0x3bf1) return answer(-25, 'no such command');
     if (!task.mm.copyIn(arg, this.bytes)) return answer(EFAULT, 'not readable');
     if (cmd === 0x3bf1) return this.pin(task);

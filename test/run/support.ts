@@ -9,6 +9,7 @@ import { afterAll } from 'vitest';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 const root = join(here, '../..');
+export const harness = join(here, 'harness.mjs');
 export const launcher = join(root, 'bin/iommulator');
 const directory = mkdtempSync(join(tmpdir(), 'iommulator-test-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -65,7 +66,7 @@ export function supervise(
   options: Readonly<Record<string, unknown>> = {},
 ): Outcome {
   const log = join(directory, `log-${(logs += 1)}`);
-  const arguments_ = [join(here, 'harness.mjs'), JSON.stringify({ ...options, log }), ...command];
+  const arguments_ = [harness, JSON.stringify({ ...options, log }), ...command];
   return outcome(process.execPath, arguments_, log);
 }
 
