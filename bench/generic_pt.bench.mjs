@@ -85,7 +85,7 @@ function bareWalk(table, frame) {
   const { chunks, firstFrame } = table.ram;
   let at = table.top - firstFrame;
   for (let shift = 28; shift >= 1; shift -= 9) {
-    const lanes = /** @type {Uint32Array} */ (chunks[at >>> 11]);
+    const lanes = chunks[at >>> 11] ?? new Uint32Array();
     const lane = ((at & 2047) << 9) + (((frame >>> shift) & 511) << 1);
     const lo = lanes[lane] ?? 0;
     if ((lo & 1) === 0) return -1;

@@ -18,6 +18,8 @@ const defaults = {
   summary: false,
   fast: false,
   allowIoUring: false,
+  asRoot: false,
+  machine: undefined,
 };
 
 describe('iommulator run', () => {
@@ -45,7 +47,17 @@ describe('iommulator run', () => {
   });
 
   it('understands every option', () => {
-    const options = ['--strace', '-o', 'f', '--summary', '--fast', '--allow-io-uring'];
+    const options = [
+      '--strace',
+      '-o',
+      'f',
+      '--summary',
+      '--fast',
+      '--allow-io-uring',
+      '--as-root',
+      '--machine',
+      'm',
+    ];
     expect(parse('run', ...options, 'p').result).toEqual({
       kind: 'run',
       arguments: {
@@ -55,6 +67,8 @@ describe('iommulator run', () => {
         summary: true,
         fast: true,
         allowIoUring: true,
+        asRoot: true,
+        machine: 'm',
       },
     });
   });

@@ -7,6 +7,7 @@ import type { RunArguments } from './run_arguments.ts';
 /** A command line understood, or answered already (help, version, a mistake). */
 export type CommandLine =
   | { readonly kind: 'run'; readonly arguments: RunArguments }
+  | { readonly kind: 'machine'; readonly name: string | undefined; readonly list: boolean }
   | { readonly kind: 'answered'; readonly exitStatus: number };
 
 /** Where answers go; the default is the process's own streams. */
@@ -25,6 +26,7 @@ Examples:
   iommulator run -- ./prog                   serve /dev/iommu to a program
   iommulator run --strace -- ./prog          and print every call with its structure
   iommulator run --summary -- python3 p.py   end with counts, times and what was left open
+  iommulator machine --list                  machines to choose from, with run --machine
   iommulator help run                        options and exit status of run`;
 
 const aboutRun = `
@@ -59,6 +61,8 @@ interface RunOptions {
   readonly summary?: true;
   readonly fast?: true;
   readonly allowIoUring?: true;
+  readonly asRoot?: true;
+  readonly machine?: string;
 }
 
 function runCommand(found: (run: RunArguments) => void): Command {
@@ -82,15 +86,49 @@ function runCommand(found: (run: RunArguments) => void): Command {
       "do not follow the program's munmap, mremap and the like (see docs/limits.md)",
     )
     .option('--allow-io-uring', 'let the program use io_uring, whose operations are not served')
+    .option('--machine <machine>', 'a preset (see "iommulator machine --list") or a YAML file')
+    .option(
+      '--as-root',
+      'answer privileged requests as for root, though iommulator was not started by it',
+    )
     .passThroughOptions()
     .addHelpText('after', aboutRun);
   return command.action((program: string, args: string[], options: RunOptions) => {
     const { strace = false, output, summary = false, fast = false, allowIoUring = false } = options;
+    const { asRoot = false, machine } = options;
     if (output !== undefined && !strace && !summary) {
       command.error('error: -o needs something to write: add --strace, --summary or both');
     }
-    found({ command: [program, ...args], strace, output, summary, fast, allowIoUring });
+    found({
+      command: [program, ...args],
+      strace,
+      output,
+      summary,
+      fast,
+      allowIoUring,
+      asRoot,
+      machine,
+    });
   });
+}
+
+const aboutMachine = `
+Examples:
+  iommulator machine                         the machine in force where none is asked for
+  iommulator machine --list                  the presets
+  iommulator machine two-in-one-group >m.yaml
+  iommulator run --machine m.yaml -- ./prog  a machine of your own, from a preset`;
+
+function machineCommand(found: (name: string | undefined, list: boolean) => void): Command {
+  return new Command('machine')
+    .summary('show the machine that programs find')
+    .description('Prints a machine as the YAML file that describes it; a file is checked first.')
+    .argument('[machine]', 'a preset or a YAML file')
+    .option('--list', 'list the presets')
+    .addHelpText('after', aboutMachine)
+    .action((name: string | undefined, options: { readonly list?: true }) => {
+      found(name, options.list ?? false);
+    });
 }
 
 function ignoreCommanderError(error: unknown): CommanderError {
@@ -100,7 +138,7 @@ function ignoreCommanderError(error: unknown): CommanderError {
 
 /** Reads a command line (without the interpreter and the script). Never exits the process. */
 export function parseCommandLine(argv: readonly string[], answers: Answers = streams): CommandLine {
-  let run: RunArguments | undefined;
+  let understood: CommandLine | undefined;
   const program = new Command('iommulator')
     .description('The Linux IOMMU subsystem in user space.')
     .usage('COMMAND [options]')
@@ -120,7 +158,12 @@ export function parseCommandLine(argv: readonly string[], answers: Answers = str
     });
   program.addCommand(
     runCommand((found) => {
-      run = found;
+      understood = { kind: 'run', arguments: found };
+    }).copyInheritedSettings(program),
+  );
+  program.addCommand(
+    machineCommand((name, list) => {
+      understood = { kind: 'machine', name, list };
     }).copyInheritedSettings(program),
   );
   try {
@@ -129,11 +172,10 @@ export function parseCommandLine(argv: readonly string[], answers: Answers = str
     const { exitCode, code } = ignoreCommanderError(error);
     const mistaken = exitCode !== 0;
     if (mistaken && code !== 'commander.help') {
-      const topic = argv[0] === 'run' ? 'help run' : '--help';
+      const topic = argv[0] === 'run' || argv[0] === 'machine' ? `help ${argv[0]}` : '--help';
       answers.error(`Try "iommulator ${topic}".\n`);
     }
     return { kind: 'answered', exitStatus: mistaken ? OUR_FAILURE : 0 };
   }
-  if (!run) return { kind: 'answered', exitStatus: OUR_FAILURE };
-  return { kind: 'run', arguments: run };
+  return understood ?? { kind: 'answered', exitStatus: OUR_FAILURE };
 }

@@ -20,6 +20,6 @@ export const devicesOf = (iommufd: Iommufd): readonly Device[] => [
     path: '/dev/vfio/vfio',
     mode: 0o666,
     rdev: { major: MISC_MAJOR, minor: 196 },
-    open: () => iommufd.open('/dev/vfio/vfio'),
+    open: () => iommufd.openContainer(),
   },
 ];

@@ -12,6 +12,11 @@ async function main(argv: readonly string[]): Promise<number> {
     const { parseCommandLine } = await import('./command_line.ts');
     const parsed = parseCommandLine(argv);
     if (parsed.kind === 'answered') return parsed.exitStatus;
+    if (parsed.kind === 'machine') {
+      const { describeMachine, presetList } = await import('./machine/machine_command.ts');
+      process.stdout.write(parsed.list ? presetList() : describeMachine(parsed.name));
+      return 0;
+    }
     run = parsed.arguments;
   }
   const { runCommand } = await import('./run.ts');

@@ -60,15 +60,23 @@ async function reportsOf(
   };
 }
 
+/** YAML and schema are loaded only where a machine is named. */
+async function machineOf(name: string | undefined): Promise<Machine> {
+  if (name === undefined) return new Machine();
+  const { findMachine } = await import('./machine/machine_file.ts');
+  return new Machine({ description: findMachine(name) });
+}
+
 /** Runs a program under the engine; returns the exit status that iommulator ends with. Throws HostError. */
 export async function runCommand(options: RunArguments): Promise<number> {
+  const machine = await machineOf(options.machine);
   const fd = options.output === undefined ? STANDARD_ERROR : openOutput(options.output);
   const sink = new DescriptorSink(fd);
   const wanted = options.strace || options.summary;
   const reports = wanted ? await reportsOf(options, sink, isatty(fd)) : undefined;
   const { exitStatus, why } = await run({
     command: options.command,
-    devices: devicesOf(new Machine().iommufd),
+    devices: devicesOf(machine.iommufd),
     fast: options.fast,
     allowIoUring: options.allowIoUring,
     ...(reports && { observer: reports.observer }),

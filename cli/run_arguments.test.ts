@@ -15,6 +15,8 @@ describe('plain run arguments', () => {
       summary: false,
       fast: false,
       allowIoUring: false,
+      asRoot: false,
+      machine: undefined,
     });
   });
 

@@ -14,6 +14,10 @@ export interface RunArguments {
   readonly fast: boolean;
   /** Let io_uring_setup through, whose operations cannot be intercepted. */
   readonly allowIoUring: boolean;
+  /** Capabilities that we lack ourselves count as held by the program. */
+  readonly asRoot: boolean;
+  /** A preset or a machine file; the default machine where undefined. */
+  readonly machine: string | undefined;
 }
 
 const switches = {
@@ -21,6 +25,7 @@ const switches = {
   '--summary': 'summary',
   '--fast': 'fast',
   '--allow-io-uring': 'allowIoUring',
+  '--as-root': 'asRoot',
 } as const;
 
 const isSwitch = (text: string): text is keyof typeof switches => Object.hasOwn(switches, text);
@@ -33,7 +38,13 @@ const isSwitch = (text: string): text is keyof typeof switches => Object.hasOwn(
 export function plainRunArguments(argv: readonly string[]): RunArguments | undefined {
   const [command, ...rest] = argv;
   if (command !== 'run') return undefined;
-  const options = { strace: false, summary: false, fast: false, allowIoUring: false };
+  const options = {
+    strace: false,
+    summary: false,
+    fast: false,
+    allowIoUring: false,
+    asRoot: false,
+  };
   let output: string | undefined;
   let at = 0;
   for (; rest[at]?.startsWith('-') === true && rest[at] !== '--'; at++) {
@@ -47,5 +58,5 @@ export function plainRunArguments(argv: readonly string[]): RunArguments | undef
   const program = rest.slice(at);
   const nothingToWrite = output !== undefined && !options.strace && !options.summary;
   if (program.length === 0 || nothingToWrite) return undefined;
-  return { command: program, output, ...options };
+  return { command: program, output, machine: undefined, ...options };
 }

@@ -10,14 +10,7 @@ export type Syscalls = Readonly<Record<SyscallName, number>> &
   Readonly<Partial<Record<OldSyscallName, number>>>;
 
 /** Calls that only x86-64 still has. */
-export type OldSyscallName =
-  | 'open'
-  | 'creat'
-  | 'stat'
-  | 'lstat'
-  | 'access'
-  | 'readlink'
-  | 'dup2';
+export type OldSyscallName = 'open' | 'creat' | 'stat' | 'lstat' | 'access' | 'readlink' | 'dup2';
 
 export type SyscallName = keyof typeof arm64Calls;
 

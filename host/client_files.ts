@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import { closeSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { ErrnoError } from '../src/base/errno.ts';
 import type { DeviceFile, FileTable, OpenFile } from '../src/kernel/file.ts';
 import type { ClientTask, TaskHost } from './client_task.ts';
 import type { HostFile, Prepared } from './open_files.ts';
-import { O_CLOEXEC, O_RDWR, S_IFMT, S_IFREG } from './uapi.ts';
+import { O_CLOEXEC, O_PATH, O_RDWR, S_IFMT, S_IFREG } from './uapi.ts';
 
 const EBADF = 9;
 const ESRCH = 3;
@@ -36,11 +36,25 @@ export class ClientFiles implements FileTable {
     return file ?? 'other';
   }
 
-  /** A descriptor in our own process of what `fd` is in the client; `-errno` where there is none. The caller closes it. */
+  /**
+   * A descriptor in our own process of what `fd` is in the client; `-errno` where there is none. The caller closes it.
+   * Where pidfd_getfd is not permitted it is only good for looking at: O_PATH.
+   */
   borrow(fd: number): number {
-    const { libc, arch } = this.host;
+    const { libc, arch, permissions } = this.host;
+    if (!permissions.getfd) return this.look(fd);
     const got = libc.call3(arch.calls.pidfd_getfd, this.task.pidfd, fd, 0);
     return got < 0 ? -libc.errno() : got;
+  }
+
+  private look(fd: number): number {
+    if (this.host.clients.verified(this.task.tid) !== this.task) return -ESRCH;
+    try {
+      return openSync(`/proc/${this.task.tid}/fd/${fd}`, O_PATH | O_CLOEXEC);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      return code === 'ENOENT' ? -EBADF : -EPERM;
+    }
   }
 
   get(fd: number): OpenFile | undefined {
@@ -86,11 +100,7 @@ export class ClientFiles implements FileTable {
     if (prepared === undefined) throw new Error(`descriptor ${fd} was not reserved`);
     this.reserved.delete(fd);
     prepared.commit(file, undefined);
-    const result = this.host.notification.addFd(
-      prepared.fd,
-      fd,
-      options.cloexec ? O_CLOEXEC : 0,
-    );
+    const result = this.host.notification.addFd(prepared.fd, fd, options.cloexec ? O_CLOEXEC : 0);
     if (result < 0) {
       // The client was killed in this call: closing our descriptor is the last close, and releases the file.
       this.host.warn(this.task.pid, `descriptor ${fd} was not delivered (errno ${-result})`);

@@ -12,6 +12,7 @@ import { readStatus } from './proc_read.ts';
 import type { Libc } from './libc.ts';
 import type { Notification } from './notification.ts';
 import type { OpenFiles } from './open_files.ts';
+import type { Permissions } from './permissions.ts';
 import type { ProcessMm } from './process_mm.ts';
 
 /** What a task needs of the supervisor. */
@@ -25,6 +26,7 @@ export interface TaskHost {
   readonly range: FdRange;
   /** Scratch of at least 256 bytes: `struct stat`, rlimits, capability sets. */
   readonly scratch: number;
+  readonly permissions: Permissions;
   readonly clients: Clients;
   readonly warn: (pid: number, text: string) => void;
 }

@@ -38,11 +38,7 @@ export class Clients {
   private threadPidfds = true;
   private entered: ProcessMm | undefined;
 
-  constructor(
-    taskHost: Omit<TaskHost, 'clients'>,
-    mmHost: MmHost,
-    onMm: (mm: ProcessMm) => void,
-  ) {
+  constructor(taskHost: Omit<TaskHost, 'clients'>, mmHost: MmHost, onMm: (mm: ProcessMm) => void) {
     this.libc = taskHost.libc;
     this.arena = taskHost.arena;
     this.arch = taskHost.arch;

@@ -89,6 +89,7 @@ export function fdCalls(host: CallHost): Handlers {
       const found = wanted === undefined ? undefined : identify(call.int(0));
       if (wanted === undefined || found === undefined) return void call.resume();
       const { task, file } = found;
+      if (!host.permissions.getfd) return void call.resume();
       const number = wanted.exact ?? task.files.freeNumber(wanted.atLeast);
       if (number === undefined && wanted.atLeast > 0) return void call.reply(-EMFILE);
       const borrowed = task.files.borrow(call.int(0));

@@ -61,7 +61,13 @@ export class FileMemories {
     const key = `${device}:${inode}`;
     return (
       this.known.get(key) ??
-      this.add(key, device, inode, nameOf(`/proc/self/fd/${fd}`), this.reopen(`/proc/self/fd/${fd}`))
+      this.add(
+        key,
+        device,
+        inode,
+        nameOf(`/proc/self/fd/${fd}`),
+        this.reopen(`/proc/self/fd/${fd}`),
+      )
     );
   }
 

@@ -59,10 +59,20 @@ type Test =
   | { readonly is: 'refused' }
   /** Argument `index` is a descriptor of our range. */
   | { readonly is: 'ours'; readonly index: number }
-  | { readonly is: 'ours-and-one-of'; readonly index: number; readonly other: number; readonly values: readonly number[] }
+  | {
+      readonly is: 'ours-and-one-of';
+      readonly index: number;
+      readonly other: number;
+      readonly values: readonly number[];
+    }
   | { readonly is: 'one-of'; readonly index: number; readonly values: readonly number[] }
   /** A descriptor of our range, or any bit of `bits` in another argument. */
-  | { readonly is: 'ours-or-bits'; readonly index: number; readonly other: number; readonly bits: number }
+  | {
+      readonly is: 'ours-or-bits';
+      readonly index: number;
+      readonly other: number;
+      readonly bits: number;
+    }
   /** stat by path: not where AT_EMPTY_PATH makes it an fstat of somebody else's descriptor. */
   | { readonly is: 'by-path'; readonly flags: number }
   /** Bits 8-15 of the argument: the type of an ioctl. */
@@ -136,7 +146,10 @@ export function buildFilter(arch: Arch, options: FilterOptions): Uint8Array {
   program.emit(JUMP_EQUAL, 1, 0, arch.audit);
   program.emit(RETURN, 0, 0, RET_ALLOW);
   program.emit(LOAD, 0, 0, OFFSET_NR);
-  const emit = (rules: readonly (readonly [Name, Test])[], before: readonly Instruction[]): void => {
+  const emit = (
+    rules: readonly (readonly [Name, Test])[],
+    before: readonly Instruction[],
+  ): void => {
     for (const [name, test] of rules) {
       const nr = (arch.calls as Readonly<Partial<Record<Name, number>>>)[name];
       if (nr === undefined) continue;
@@ -235,9 +248,12 @@ function oneOf(
   allow: Instruction,
 ): Instruction[] {
   // Each match jumps over the remaining compares and over `allow`, which is where the last miss falls.
-  const compares = values.map(
-    (value, index): Instruction => [JUMP_EQUAL, values.length - index, 0, value],
-  );
+  const compares = values.map((value, index): Instruction => [
+    JUMP_EQUAL,
+    values.length - index,
+    0,
+    value,
+  ]);
   return [load, ...compares, allow, notify];
 }
 

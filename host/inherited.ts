@@ -35,7 +35,7 @@ export function readInherited(own: ReadonlySet<number>): Inherited {
   const numbers = told.fds ?? guessFds(own);
   return {
     // Without a launcher: what the parent ignores is mostly its own business; only an ignored hang-up (nohup) is meant for children.
-    ignored: told.ignored ?? (statusBits(process.ppid, 'SigIgn') & SIGHUP_BIT),
+    ignored: told.ignored ?? statusBits(process.ppid, 'SigIgn') & SIGHUP_BIT,
     blocked: told.blocked ?? 0n,
     nofile: told.nofile ?? softNofile(process.ppid),
     fds: numbers.map((fd) => ({
@@ -72,7 +72,7 @@ function parse(text: string): Told {
 function readEnvironment(): Buffer[] {
   const bytes = readFileSync('/proc/self/environ');
   const entries: Buffer[] = [];
-  for (let start = 0; start < bytes.length; ) {
+  for (let start = 0; start < bytes.length;) {
     const nul = bytes.indexOf(0, start);
     const end = nul < 0 ? bytes.length : nul;
     const entry = bytes.subarray(start, end);
@@ -136,7 +136,9 @@ function softNofile(pid: number): number | undefined {
 
 function statusBits(pid: number, field: string): bigint {
   try {
-    const match = new RegExp(`^${field}:\\s*([0-9a-f]+)`, 'm').exec(readSmall(`/proc/${pid}/status`));
+    const match = new RegExp(`^${field}:\\s*([0-9a-f]+)`, 'm').exec(
+      readSmall(`/proc/${pid}/status`),
+    );
     return BigInt(`0x${match?.[1] ?? '0'}`);
   } catch {
     return 0n;

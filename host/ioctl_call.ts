@@ -45,4 +45,3 @@ export function ioctlCall(host: CallHost): Handler {
     call.reply(result.value);
   }
 }
-

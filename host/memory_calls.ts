@@ -44,27 +44,46 @@ export function memoryCalls(host: CallHost, next: Handlers): Handlers {
     mm.pinObserver?.release(start, end - 1n);
   };
 
-  on('munmap', before((mm) => release(mm, call.big(0), call.big(1))));
-  on('madvise', before((mm) => release(mm, call.big(0), call.big(1))));
-  on('brk', before((mm) => {
-    // Only a break that moves down takes pages away; where it was is the end of the heap.
-    const to = (call.big(0) + PAGE - 1n) & ~(PAGE - 1n);
-    const heap = host.mappings.all(call.tid).find((line) => line.name === '[heap]');
-    if (heap !== undefined && to >= heap.start && to < heap.end) release(mm, to, heap.end - to);
-  }));
-  on('mremap', before((mm) => {
-    const [from, oldBytes, newBytes, flags, to] = [0, 1, 2, 3, 4].map((i) => call.big(i)) as [
-      bigint, bigint, bigint, bigint, bigint,
-    ];
-    if (flags & BigInt(MREMAP_FIXED)) release(mm, to, newBytes);
-    // A mapping that may move is released as a whole: where it goes is not known before.
-    if (flags !== 0n) release(mm, from, oldBytes);
-    else if (newBytes < oldBytes) release(mm, from + newBytes, oldBytes - newBytes);
-  }));
-  on('shmdt', before((mm) => {
-    const line = host.mappings.at(call.tid, call.big(0));
-    if (line?.start === call.big(0)) release(mm, line.start, line.end - line.start);
-  }));
+  on(
+    'munmap',
+    before((mm) => release(mm, call.big(0), call.big(1))),
+  );
+  on(
+    'madvise',
+    before((mm) => release(mm, call.big(0), call.big(1))),
+  );
+  on(
+    'brk',
+    before((mm) => {
+      // Only a break that moves down takes pages away; where it was is the end of the heap.
+      const to = (call.big(0) + PAGE - 1n) & ~(PAGE - 1n);
+      const heap = host.mappings.all(call.tid).find((line) => line.name === '[heap]');
+      if (heap !== undefined && to >= heap.start && to < heap.end) release(mm, to, heap.end - to);
+    }),
+  );
+  on(
+    'mremap',
+    before((mm) => {
+      const [from, oldBytes, newBytes, flags, to] = [0, 1, 2, 3, 4].map((i) => call.big(i)) as [
+        bigint,
+        bigint,
+        bigint,
+        bigint,
+        bigint,
+      ];
+      if (flags & BigInt(MREMAP_FIXED)) release(mm, to, newBytes);
+      // A mapping that may move is released as a whole: where it goes is not known before.
+      if (flags !== 0n) release(mm, from, oldBytes);
+      else if (newBytes < oldBytes) release(mm, from + newBytes, oldBytes - newBytes);
+    }),
+  );
+  on(
+    'shmdt',
+    before((mm) => {
+      const line = host.mappings.at(call.tid, call.big(0));
+      if (line?.start === call.big(0)) release(mm, line.start, line.end - line.start);
+    }),
+  );
   on('process_madvise', () => {
     // The pages may be of any process; the vector is read only where something is pinned at all.
     if (clients.anyPins()) releaseVector();

@@ -26,7 +26,7 @@ export class MemoryTransfer {
 
   /** False unless every byte was readable. `tid` is any thread of the address space. */
   read(tid: number, address: bigint, into: Uint8Array): boolean {
-    for (let done = 0; done < into.length; ) {
+    for (let done = 0; done < into.length;) {
       const length = Math.min(into.length - done, CHUNK_BYTES);
       if (this.move(this.libc.processVmReadv, tid, address + BigInt(done), length) !== length) {
         return false;
@@ -39,7 +39,7 @@ export class MemoryTransfer {
 
   /** False unless every byte was writable; those before the first that was not are written. */
   write(tid: number, address: bigint, from: Uint8Array): boolean {
-    for (let done = 0; done < from.length; ) {
+    for (let done = 0; done < from.length;) {
       const length = Math.min(from.length - done, CHUNK_BYTES);
       this.arena.u8.set(from.subarray(done, done + length), this.data);
       if (this.move(this.libc.processVmWritev, tid, address + BigInt(done), length) !== length) {
@@ -60,17 +60,13 @@ export class MemoryTransfer {
       const got = this.move(this.libc.processVmReadv, tid, address, length);
       if (got <= 0) return undefined;
       const end = this.arena.u8.indexOf(0, this.data);
-      if (end >= 0 && end < this.data + got) return this.arena.bytes.toString('latin1', this.data, end);
+      if (end >= 0 && end < this.data + got)
+        return this.arena.bytes.toString('latin1', this.data, end);
       if (got < length || length === limit) return undefined;
     }
   }
 
-  private move(
-    how: Libc['processVmReadv'],
-    tid: number,
-    address: bigint,
-    length: number,
-  ): number {
+  private move(how: Libc['processVmReadv'], tid: number, address: bigint, length: number): number {
     this.arena.u64[this.remote >>> 3] = address;
     this.arena.writeWord(this.remote + 8, length);
     this.arena.writeWord(this.local + 8, length);
@@ -98,7 +94,7 @@ export class MemoryTransfer {
     after?: (at: number, length: number) => void,
     before?: (at: number, length: number) => void,
   ): boolean {
-    for (let done = 0; done < total; ) {
+    for (let done = 0; done < total;) {
       const length = Math.min(total - done, CHUNK_BYTES);
       before?.(done, length);
       const at = address + BigInt(done);

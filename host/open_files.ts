@@ -76,10 +76,7 @@ export class OpenFiles {
   private readonly text: number;
   private readonly stat: number;
 
-  constructor(
-    host: { libc: Libc; arena: Arena; arch: Arch },
-    onRelease: (file: HostFile) => void,
-  ) {
+  constructor(host: { libc: Libc; arena: Arena; arch: Arch }, onRelease: (file: HostFile) => void) {
     this.libc = host.libc;
     this.arena = host.arena;
     this.arch = host.arch;
@@ -181,7 +178,7 @@ export class OpenFiles {
   private readEvents(length: number): void {
     // struct inotify_event: wd, mask, cookie, len, name[len].
     const { i32, u32 } = this.arena;
-    for (let at = this.events >>> 2, end = at + length / 4; at < end; ) {
+    for (let at = this.events >>> 2, end = at + length / 4; at < end;) {
       const mask = u32[at + 1] as number;
       if (mask & IN_Q_OVERFLOW) for (const entry of this.byInode.values()) this.doubtful.add(entry);
       const entry = this.byWatch.get(i32[at] as number);

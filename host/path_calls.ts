@@ -7,14 +7,7 @@ import { type NodeFacts, permits, statBytes, statxBytes } from './node_stat.ts';
 import { DevicePaths, type ProcPath, parseProcPath } from './paths.ts';
 import { openDevice } from './open_device.ts';
 import { openStatus } from './proc_status.ts';
-import {
-  AT_EACCESS,
-  AT_EMPTY_PATH,
-  AT_FDCWD,
-  EXDEV,
-  O_CREAT,
-  O_WRONLY,
-} from './uapi.ts';
+import { AT_EACCESS, AT_EMPTY_PATH, AT_FDCWD, EXDEV, O_CREAT, O_WRONLY } from './uapi.ts';
 
 const PATH_MAX = 4096;
 const EINVAL = 22;

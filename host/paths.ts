@@ -70,7 +70,9 @@ export function parseProcPath(path: string): ProcPath | undefined {
     return { kind: 'status', pid: pidOf(match[2] ?? match[1]) };
   }
   if (last < 48 || last > 57 || !path.includes('/fd/')) return undefined;
-  const match = /^(?:\/dev|\/proc\/(self|thread-self|\d+)(?:\/task\/(\d+))?)\/fd\/(\d+)$/.exec(path);
+  const match = /^(?:\/dev|\/proc\/(self|thread-self|\d+)(?:\/task\/(\d+))?)\/fd\/(\d+)$/.exec(
+    path,
+  );
   if (match === null) return undefined;
   return { kind: 'fd', pid: pidOf(match[2] ?? match[1]), fd: Number(match[3]) };
 }

@@ -39,7 +39,9 @@ export function checkPlatform(platform: Platform): Arch {
       `iommulator run knows x86-64 and arm64 (this is ${platform.arch}): use such a machine; the library works anywhere`,
     );
   }
-  const [major = 0, minor = 0] = platform.kernel.split('.').map((part) => Number.parseInt(part, 10));
+  const [major = 0, minor = 0] = platform.kernel
+    .split('.')
+    .map((part) => Number.parseInt(part, 10));
   if (major < 5 || (major === 5 && minor < 19)) {
     throw new HostError(
       `iommulator run needs Linux 5.19 or newer (this is ${platform.kernel}): boot a newer kernel`,

@@ -28,11 +28,7 @@ export function openStatus(host: CallHost, pid: number | undefined, flags: numbe
   if (owner?.mm === undefined || tgid === undefined) return false;
   const { locked } = clients.mmOf(owner);
   if (locked.lockedPages === 0 && locked.pinnedPages === 0) return false;
-  const text = addToStatus(
-    readStatus(pid ?? call.tid),
-    locked.lockedPages,
-    locked.pinnedPages,
-  );
+  const text = addToStatus(readStatus(pid ?? call.tid), locked.lockedPages, locked.pinnedPages);
   arena.writeString(host.scratch, 'status');
   const memfd = libc.call2(arch.calls.memfd_create, arena.base + host.scratch, MFD_CLOEXEC);
   if (memfd < 0) return false;

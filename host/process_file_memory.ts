@@ -13,7 +13,9 @@ const MAP_SHARED = 1;
 /** Where the bytes of a file can be reached when no descriptor of it can be had: in the memory of a process that maps it. */
 export interface MapperWindow {
   /** An open /proc/PID/mem and the address there of byte `offset`, valid up to and including `last`. */
-  find(offset: bigint): { readonly memFd: number; readonly address: bigint; readonly bytes: bigint } | undefined;
+  find(
+    offset: bigint,
+  ): { readonly memFd: number; readonly address: bigint; readonly bytes: bigint } | undefined;
 }
 
 export interface FileFacts {
@@ -99,7 +101,7 @@ export class ProcessFileMemory implements FileMemory {
     total: number,
     move: (memFd: number, address: bigint, at: number, length: number) => boolean,
   ): boolean {
-    for (let done = 0; done < total; ) {
+    for (let done = 0; done < total;) {
       const window = this.facts.mappers.find(offset + BigInt(done));
       if (window === undefined) return false;
       const left = BigInt(total - done);
@@ -111,7 +113,7 @@ export class ProcessFileMemory implements FileMemory {
   }
 
   private writeMapped(fd: number, offset: bigint, from: Uint8Array): boolean {
-    for (let done = 0; done < from.length; ) {
+    for (let done = 0; done < from.length;) {
       const at = offset + BigInt(done);
       const start = at - (at % HUGE_PAGE_WINDOW);
       const length = Math.min(from.length - done, Number(start + HUGE_PAGE_WINDOW - at));

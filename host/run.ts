@@ -44,6 +44,7 @@ export interface RunResult {
 const RANGE_HIGH = 1024;
 const RANGE_NUMBERS = 256;
 const WNOHANG = 1;
+const PROBE_BYTES = (1 << 20) + 4096;
 const ENOENT = 2;
 
 /** Numbers for our descriptors under a soft limit: the highest, but within reach of select(2), and never more than a quarter. */
@@ -76,6 +77,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
   spawning.catch(() => undefined);
   const { Supervisor } = await import('./supervisor.ts');
   const { Signals } = await import('./signals.ts');
+  const { probePermissions } = await import('./permissions.ts');
   const { devices } = options;
   let known: readonly Device[];
   try {
@@ -108,12 +110,14 @@ export async function run(options: RunOptions): Promise<RunResult> {
   // Without effect once the program has started.
   undo.defer(() => spawner.abandon());
   try {
+    const permissions = probePermissions(libc, libc.newArena(PROBE_BYTES), arch);
     const signals = new Signals(libc, arena, passOn, reap);
     undo.defer(() => signals.close());
     const supervisor = new Supervisor(libc, arch, spawner.listener, signals.pipe, {
       devices: known,
       observer: options.observer ?? {},
       range,
+      permissions,
       nofile: inherited.nofile,
       timers: options.timers,
       onMm: options.onMm ?? (() => undefined),

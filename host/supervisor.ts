@@ -17,6 +17,7 @@ import { Notification } from './notification.ts';
 import type { Observer } from './observer.ts';
 import { OpenFiles } from './open_files.ts';
 import { pathCalls } from './path_calls.ts';
+import type { Permissions } from './permissions.ts';
 import type { ProcessMm } from './process_mm.ts';
 import { POLLIN, EINTR } from './uapi.ts';
 
@@ -40,6 +41,7 @@ export interface SupervisorOptions {
   readonly devices: readonly Device[];
   readonly observer: Observer;
   readonly range: FdRange;
+  readonly permissions: Permissions;
   /** Soft RLIMIT_NOFILE of the program. */
   readonly nofile: number | undefined;
   readonly timers: Timers | undefined;
@@ -95,6 +97,7 @@ export class Supervisor {
       [...this.clients.allMms()].map(({ pid, memFd }) => ({ pid, memFd })),
     );
     const taskHost = {
+      permissions: options.permissions,
       libc,
       arena,
       arch,

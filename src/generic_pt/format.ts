@@ -54,7 +54,7 @@ export interface TableFormat {
   readonly codeShift: number;
   readonly codeMask: number;
   readonly tableCodes: number;
-  /** The code of a plain leaf and of a contiguous one. */
+  /** The code of a plain leaf and of a contiguous one; -1 where there are none. */
   readonly leafCode: number;
   readonly contigCode: number;
   /** An item that points to a table: the code is its level times this (a next-level field), plus these bits. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { IommuCore } from '../iommu/core.ts';
 import type { DeviceFile } from '../kernel/file.ts';
+import { AccountMode } from '../memory/accounting.ts';
 import { ClientMemory } from '../memory/client_memory.ts';
 import { Mutex } from '../sim/lock.ts';
 import { Sim } from '../sim/sim.ts';
@@ -35,6 +36,13 @@ export class Iommufd {
     const context = new Context(this);
     this.open_.add(context);
     return new IommufdFile(context, name);
+  }
+
+  /** Opens /dev/vfio/vfio, which iommufd provides: the same, but memory is charged as VFIO did. */
+  openContainer(): IommufdFile {
+    const file = this.open('/dev/vfio/vfio');
+    file.context.accountMode = AccountMode.MM;
+    return file;
   }
 
   /** For Context: its last reference is gone. */

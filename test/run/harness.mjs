@@ -156,7 +156,8 @@ const result = await run({
   devices,
   command: process.argv.slice(3),
   observer: {
-    opened: (pid, path, value, file, why) => tell({ opened: path, value, why, made: file !== undefined }),
+    opened: (pid, path, value, file, why) =>
+      tell({ opened: path, value, why, made: file !== undefined }),
     other: (pid, text) => tell({ other: text }),
   },
   ...options,
@@ -164,7 +165,8 @@ const result = await run({
 tell({
   exitStatus: result.exitStatus,
   why: result.why,
-  leakedDescriptors: difference(ownDescriptors(), before).filter((item) => item !== '/dev/null').length,
+  leakedDescriptors: difference(ownDescriptors(), before).filter((item) => item !== '/dev/null')
+    .length,
   calls: Object.fromEntries(result.stats.calls),
 });
 process.exitCode = result.exitStatus;

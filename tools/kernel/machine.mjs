@@ -49,7 +49,7 @@ const CAP_SYS_RESOURCE = 24n;
  * user namespace of our own has every capability, as far as a process can see.
  * @returns {string[] | undefined} what to put before a command for it to have the capability; undefined: it cannot
  */
-export function withCapability() {
+export function privilegedPrefix() {
   const mask = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
   if ((BigInt(`0x${mask ?? '0'}`) >> CAP_SYS_RESOURCE) & 1n) return [];
   const namespace = ['unshare', '--user', '--map-root-user'];

@@ -51,10 +51,10 @@ export function compileSelftests({ tree, release }) {
 /**
  * @param {string} program
  * @param {string[]} args
- * @param {{ tree: string, native: boolean, prefix: string[], record: string | undefined }} options
+ * @param {{ tree: string, native: boolean, prefix?: string[], record: string | undefined }} options
  *   tree: the kernel's, which is left out of what is printed; prefix: what the command is put behind
  */
-export async function runSelftest(program, args, { tree, native, prefix, record }) {
+export async function runSelftest(program, args, { tree, native, prefix = [], record }) {
   const runner = native ? [] : [join(root, 'bin/iommulator'), 'run', '--'];
   // The tests pin memory; the limit is raised as far as this user may. Both outputs share a pipe to keep their order.
   const script = 'ulimit -l unlimited 2>/dev/null || ulimit -l "$(ulimit -H -l)"; exec "$@" 2>&1';

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The commands of a sequence, as data that JSON can hold. `by` is who calls: 0 the process that opened /dev/iommu, 1 the other one. A
+ * reference to an object (`Ref`) is the n-th of its kind that is there at that moment, modulo how many there are, so that a
+ * sequence keeps its meaning when commands are taken out of it; a negative one is the id itself.
+ */
+export type Ref = number;
+export type By = 0 | 1;
+
+export type Command =
+  | { readonly op: 'ioas_alloc' }
+  | { readonly op: 'destroy'; readonly id: Ref }
+  | {
+      readonly op: 'map';
+      readonly by: By;
+      readonly ioas: Ref;
+      readonly flags: number;
+      readonly va: bigint;
+      readonly length: bigint;
+      readonly iova: bigint;
+    }
+  | {
+      readonly op: 'map_file';
+      readonly by: By;
+      readonly ioas: Ref;
+      readonly flags: number;
+      readonly fd: Ref;
+      readonly start: bigint;
+      readonly length: bigint;
+      readonly iova: bigint;
+    }
+  | { readonly op: 'unmap'; readonly ioas: Ref; readonly iova: bigint; readonly length: bigint }
+  | {
+      readonly op: 'copy';
+      readonly source: Ref;
+      readonly ioas: Ref;
+      readonly flags: number;
+      readonly length: bigint;
+      readonly from: bigint;
+      readonly iova: bigint;
+    }
+  | { readonly op: 'allow'; readonly ioas: Ref; readonly ranges: readonly (readonly [bigint, bigint])[] }
+  | { readonly op: 'ranges'; readonly ioas: Ref; readonly room: number }
+  /** `value` undefined asks. */
+  | { readonly op: 'huge_pages'; readonly ioas: Ref; readonly value?: bigint }
+  | { readonly op: 'rlimit_mode'; readonly value?: bigint }
+  | { readonly op: 'mock'; readonly pt: Ref; readonly flags: number }
+  | { readonly op: 'mock_replace'; readonly mock: Ref; readonly pt: Ref }
+  | {
+      readonly op: 'hwpt_alloc';
+      readonly device: Ref;
+      readonly pt: Ref;
+      readonly flags: number;
+      /** The page table type of the test driver's data; undefined: no data. */
+      readonly table?: number;
+    }
+  | { readonly op: 'add_reserved'; readonly ioas: Ref; readonly start: bigint; readonly length: bigint }
+  | { readonly op: 'access_create'; readonly by: By; readonly ioas: Ref; readonly flags: number }
+  | {
+      readonly op: 'access_pin';
+      readonly by: By;
+      readonly fd: Ref;
+      readonly flags: number;
+      readonly iova: bigint;
+      readonly length: bigint;
+      readonly va: bigint;
+    }
+  | { readonly op: 'access_unpin'; readonly by: By; readonly fd: Ref; readonly item: number }
+  | {
+      readonly op: 'access_rw';
+      readonly by: By;
+      readonly fd: Ref;
+      readonly flags: number;
+      readonly iova: bigint;
+      readonly length: bigint;
+      /** What is written. */
+      readonly fill: number;
+    }
+  | { readonly op: 'access_replace'; readonly by: By; readonly fd: Ref; readonly ioas: Ref }
+  | { readonly op: 'close'; readonly by: By; readonly fd: Ref }
+  | { readonly op: 'check_map'; readonly hwpt: Ref; readonly iova: bigint; readonly length: bigint; readonly va: bigint }
+  | { readonly op: 'check_refs'; readonly by: By; readonly va: bigint; readonly length: bigint; readonly refs: number }
+  | { readonly op: 'dmabuf_get'; readonly by: By; readonly length: number }
+  | { readonly op: 'dmabuf_revoke'; readonly by: By; readonly fd: Ref; readonly revoked: number }
+  | { readonly op: 'memory_limit'; readonly limit: number }
+  | { readonly op: 'change_process'; readonly by: By }
+  /** Maps over whatever is there; `file` is an index into FILES, undefined private memory. Units are pages. */
+  | {
+      readonly op: 'mmap';
+      readonly by: By;
+      readonly page: number;
+      readonly pages: number;
+      readonly file?: number;
+      readonly offset: number;
+      readonly writable: boolean;
+    }
+  | { readonly op: 'munmap'; readonly by: By; readonly page: number; readonly pages: number }
+  | {
+      readonly op: 'mprotect';
+      readonly by: By;
+      readonly page: number;
+      readonly pages: number;
+      readonly readable: boolean;
+      readonly writable: boolean;
+    }
+  /** The end of the other process, whose place a new one takes. */
+  | { readonly op: 'end'; readonly killed: boolean }
+  /** Devices of groups with several, below the ioctls. `device` is the n-th such device. */
+  | {
+      readonly op: 'device_add';
+      readonly group: number;
+      readonly noDirty: boolean;
+      readonly reserved: readonly (readonly [bigint, bigint])[];
+    }
+  | { readonly op: 'device_remove'; readonly device: number }
+  | { readonly op: 'device_bind'; readonly device: number }
+  | { readonly op: 'device_unbind'; readonly device: number }
+  | { readonly op: 'device_attach'; readonly device: number; readonly pt: Ref }
+  | { readonly op: 'device_replace'; readonly device: number; readonly pt: Ref }
+  | { readonly op: 'device_detach'; readonly device: number };
+
+/** A step of a sequence: the command, and whether the client's structure can not be written back. */
+export type Step = Command & { readonly readOnly?: boolean };
+
+/** What differs between sequences before their first command. */
+export interface Setup {
+  readonly seed: number;
+  /** RLIMIT_MEMLOCK of the two processes in pages. */
+  readonly memlock: readonly [number, number];
+  /** They have CAP_IPC_LOCK: nothing is charged. */
+  readonly ipcLock: boolean;
+}
+
+export interface Script {
+  readonly setup: Setup;
+  readonly steps: readonly Step[];
+  /** Fail the n-th fault point in each step, for every n, before the step is made. */
+  readonly faults: boolean;
+}
+
+const HEX = /^0x[0-9a-f]+$/;
+
+export const toText = (script: Script): string => {
+  const json = (value: unknown): string =>
+    JSON.stringify(value, (_key, item: unknown) =>
+      typeof item === 'bigint' ? `0x${item.toString(16)}` : item,
+    );
+  const { setup, faults, steps } = script;
+  const lines = steps.map((step) => `    ${json(step)}`).join(',\n');
+  return `{\n  "setup": ${json({ ...setup, memlock: setup.memlock.map(finite) })},\n  "faults": ${faults},\n  "steps": [\n${lines}\n  ]\n}\n`;
+};
+
+/** JSON has no infinity. */
+const finite = (pages: number): number => (Number.isFinite(pages) ? pages : -1);
+
+export function fromText(text: string): Script {
+  const script = JSON.parse(text, (_key, item: unknown) =>
+    typeof item === 'string' && HEX.test(item) ? BigInt(item) : item,
+  ) as Script;
+  const [a, b] = script.setup.memlock.map((pages) => (pages < 0 ? Infinity : pages));
+  return { ...script, setup: { ...script.setup, memlock: [a ?? Infinity, b ?? Infinity] } };
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The model's objects beside address spaces, and who is attached to what. */
+import type { File, Mm, User } from './memory.ts';
+import type { DmaBuf, Ioas, Piece, Range } from './space.ts';
+
+export class Hwpt {
+  readonly kind = 'HWPT_PAGING';
+  readonly id: number;
+  readonly space: Ioas;
+  readonly automatic: boolean;
+  readonly dirty: boolean;
+  /** The smallest page of its domain, and the addresses that it has. */
+  readonly granule: bigint;
+  readonly aperture: Range;
+  readonly devices = new Set<Device>();
+
+  constructor(id: number, space: Ioas, options: { automatic: boolean; dirty: boolean; huge: boolean }) {
+    this.id = id;
+    this.space = space;
+    this.automatic = options.automatic;
+    this.dirty = options.dirty;
+    this.granule = options.huge ? 4096n : 2048n;
+    this.aperture = options.huge
+      ? { start: 0n, last: 2n ** 38n - 1n }
+      : { start: 0x100_0000n, last: 0x7fff_ffffn };
+  }
+
+  get users(): number {
+    return 1 + this.devices.size;
+  }
+}
+
+/** Devices that share a domain. */
+export class Group {
+  /** All devices, bound or not. */
+  readonly members: Device[] = [];
+  /** The table in force for all of them, and which of them attached it. */
+  hwpt: Hwpt | undefined = undefined;
+  readonly attached = new Set<Device>();
+}
+
+/** A device of the machine; `id` is 0 while it is not bound. */
+export class Device {
+  readonly kind = 'DEVICE';
+  id = 0;
+  readonly noDirty: boolean;
+  readonly group: Group;
+  readonly reserved: readonly Range[];
+
+  constructor(group: Group, noDirty: boolean, reserved: readonly Range[]) {
+    this.group = group;
+    this.noDirty = noDirty;
+    this.reserved = reserved;
+    group.members.push(this);
+  }
+
+  get isAttached(): boolean {
+    return this.group.attached.has(this);
+  }
+
+  get users(): number {
+    return this.isAttached ? 3 : 2;
+  }
+}
+
+/** The test driver's handle of a mock device. */
+export class Mock {
+  readonly kind = 'SELFTEST';
+  readonly users = 1;
+  readonly id: number;
+  readonly device: Device;
+
+  constructor(id: number, device: Device) {
+    this.id = id;
+    this.device = device;
+  }
+}
+
+/** Pages that an access holds. */
+export interface Item {
+  readonly id: number;
+  readonly iova: bigint;
+  readonly bytes: bigint;
+  readonly pieces: readonly Piece[];
+}
+
+export class Access {
+  readonly kind = 'ACCESS';
+  readonly users = 2;
+  readonly id: number;
+  readonly pins: boolean;
+  space: Ioas;
+  items: Item[] = [];
+  nextItem = 0;
+
+  constructor(id: number, space: Ioas, pins: boolean) {
+    this.id = id;
+    this.space = space;
+    this.pins = pins;
+  }
+}
+
+export type Object_ = Ioas | Hwpt | Device | Mock | Access;
+
+/** What a descriptor stands for. */
+export type Open = { readonly kind: 'iommufd' } | File | DmaBuf | Access | { readonly kind: 'pipe' };
+
+export interface Process {
+  readonly mm: Mm;
+  readonly user: User;
+  readonly memlock: number;
+  readonly ipcLock: boolean;
+  readonly fds: Map<number, Open>;
+}
