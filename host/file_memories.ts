@@ -3,7 +3,7 @@ import { closeSync, openSync, readdirSync, readlinkSync, statSync } from 'node:f
 import type { Arch } from './arch.ts';
 import type { Arena } from './arena.ts';
 import type { Libc } from './libc.ts';
-import { type MapsLine, Mappings } from './mappings.ts';
+import type { MapsLine, Mappings } from './mappings.ts';
 import type { MemoryTransfer } from './memory_transfer.ts';
 import { type MapperWindow, ProcessFileMemory } from './process_file_memory.ts';
 import { pathSeenBy } from './paths.ts';

@@ -28,11 +28,11 @@ const SIGHUP_BIT = 1n;
 /** Read when the module is: before anything touches process.stdout, which would change the flags. */
 const nonblockAtStart = new Map([0, 1, 2].map((fd) => [fd, flagsOf(fd)]));
 
-/** Reads what there is to know. `own` are descriptors that this process opened after it started. */
-export function readInherited(own: ReadonlySet<number>): Inherited {
+/** Reads what there is to know; to be called before descriptors are opened that are our own. */
+export function readInherited(): Inherited {
   const environment = readEnvironment();
   const told = parse(process.env[INHERITED_VARIABLE] ?? '');
-  const numbers = told.fds ?? guessFds(own);
+  const numbers = told.fds ?? guessFds();
   return {
     // Without a launcher: what the parent ignores is mostly its own business; only an ignored hang-up (nohup) is meant for children.
     ignored: told.ignored ?? statusBits(process.ppid, 'SigIgn') & SIGHUP_BIT,
@@ -83,11 +83,10 @@ function readEnvironment(): Buffer[] {
 }
 
 /** Descriptors that were open before Node started, by what they are: Node's own are event objects and pipes to itself. */
-function guessFds(own: ReadonlySet<number>): number[] {
+function guessFds(): number[] {
   const targets = new Map<number, string>();
   for (const name of readdirSync('/proc/self/fd')) {
     const fd = Number(name);
-    if (own.has(fd)) continue;
     try {
       targets.set(fd, readlinkSync(`/proc/self/fd/${fd}`));
     } catch {

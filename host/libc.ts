@@ -60,7 +60,7 @@ function bind(koffi: typeof Koffi): Libc {
   // null is the process itself: the C library that Node already uses, glibc or musl.
   const library = koffi.load(null);
   const bound = <A extends number[]>(name: string, result: string, args: string[]): Fn<A> =>
-    library.func(name, result, args) as unknown as Fn<A>;
+    library.func(name, result, args);
   const word = 'intptr_t';
   return {
     ioctl: bound('ioctl', 'int', ['int', 'ulong', word]),
@@ -87,6 +87,6 @@ function bind(koffi: typeof Koffi): Libc {
     mmap: bound('mmap', word, [word, 'size_t', 'int', 'int', 'int', word]),
     munmap: bound('munmap', 'int', [word, 'size_t']),
     errno: () => koffi.errno(),
-    newArena: (sizeBytes) => new Arena(sizeBytes, (bytes) => BigInt(koffi.address(bytes))),
+    newArena: (sizeBytes) => new Arena(sizeBytes, (bytes) => koffi.address(bytes)),
   };
 }

@@ -95,10 +95,10 @@ export class Mappings {
   }
 }
 
-/** The number that stat shows for a device: 12 bits of major, 20 of minor, minor's low byte at the bottom. */
+/** The number that stat shows for a device: Linux has 12 bits of major and 20 of minor, whose low byte is at the bottom. */
 export function makeDevice(major: number, minor: number): bigint {
   const [a, b] = [BigInt(major), BigInt(minor)];
-  return (b & 0xffn) | ((a & 0xfffn) << 8n) | ((b >> 8n) << 20n) | ((a >> 12n) << 32n);
+  return (b & 0xffn) | ((a & 0xfffn) << 8n) | ((b >> 8n) << 20n);
 }
 
 /** Parses the text of /proc/PID/maps. */

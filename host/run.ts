@@ -60,7 +60,7 @@ export function chooseRange(nofile: number | undefined): FdRange {
 export async function run(options: RunOptions): Promise<RunResult> {
   const arch = checkPlatform(options.platform ?? thisPlatform());
   const libc = openLibc();
-  const inherited = readInherited(new Set());
+  const inherited = readInherited();
   const found = findCommand(options.command, process.env['PATH']);
   if ('exitStatus' in found) {
     return { ...found, stats: { calls: new Map() } };
@@ -72,8 +72,9 @@ export async function run(options: RunOptions): Promise<RunResult> {
     allowIoUring: options.allowIoUring ?? false,
     ownCode: ownCode(),
   });
+  const arena = libc.newArena(4096);
   // A new thread takes 25 ms to start: the rest is loaded meanwhile.
-  const spawning = prepareSpawn(arch, filter, found.path, found.argv, inherited);
+  const spawning = prepareSpawn(libc, arena, arch, filter, found.path, found.argv, inherited);
   spawning.catch(() => undefined);
   const { Supervisor } = await import('./supervisor.ts');
   const { Signals } = await import('./signals.ts');
@@ -83,14 +84,15 @@ export async function run(options: RunOptions): Promise<RunResult> {
   try {
     known = typeof devices === 'function' ? await devices() : devices;
   } catch (error) {
-    (await spawning).abandon();
+    const spawner = await spawning;
+    spawner.end();
+    closeSync(spawner.listener);
     throw error;
   }
   const spawner = await spawning;
   // Daemons that the program leaves behind become ours: their memory stays in reach, and the run knows when they end.
   libc.call6(arch.calls.prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0);
 
-  const arena = libc.newArena(4096);
   const status = arena.take(4);
   let waitStatus: number | undefined;
   const collect = (pid: number, flags: number): number => {
@@ -107,8 +109,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
   };
   const undo = new Cleanup();
   undo.defer(() => closeSync(spawner.listener));
-  // Without effect once the program has started.
-  undo.defer(() => spawner.abandon());
+  undo.defer(() => spawner.end());
   try {
     const permissions = probePermissions(libc, libc.newArena(PROBE_BYTES), arch);
     const signals = new Signals(libc, arena, passOn, reap);

@@ -4,13 +4,17 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import type { Arch } from './arch.ts';
+import type { Arena } from './arena.ts';
 import { HostError } from './host_error.ts';
 import type { Inherited } from './inherited.ts';
+import type { Libc } from './libc.ts';
+import { Notification } from './notification.ts';
 import { spawnThread } from './spawn_thread.ts';
 import {
   F_GETFL,
   F_SETFL,
   O_NONBLOCK,
+  POLLIN,
   PR_SET_NO_NEW_PRIVS,
   SECCOMP_FILTER_FLAG_NEW_LISTENER,
   SECCOMP_FILTER_FLAG_SPEC_ALLOW,
@@ -70,8 +74,11 @@ export interface Spawner {
   readonly listener: number;
   /** Lets the thread start the program. Notifications arrive from now on, the first being its exec. */
   go(): void;
-  /** Ends the thread without starting anything. */
-  abandon(): void;
+  /**
+   * Ends the thread, without starting anything if that has not happened yet, and returns when it is gone. A thread whose
+   * listener is closed could not even exit: its calls would all fail.
+   */
+  end(): void;
   /** The program's pid, `-errno` where exec failed, 0 while it is not known. */
   spawned(): number;
   /** Whether the spawning thread has ended; before, the event loop must not run: it would wait for the thread, which may wait for us. */
@@ -80,6 +87,8 @@ export interface Spawner {
 
 /** Throws HostError where the kernel does not let us install the filter. */
 export async function prepareSpawn(
+  libc: Libc,
+  arena: Arena,
   arch: Arch,
   filter: Uint8Array,
   path: string,
@@ -124,12 +133,24 @@ export async function prepareSpawn(
     Atomics.store(words, word.go, value);
     Atomics.notify(words, word.go);
   };
+  const gone = (): boolean => !existsSync(`/proc/self/task/${Atomics.load(words, word.thread)}`);
+  const pollfd = arena.take(8);
   return {
     listener,
     go: () => tell(1),
-    abandon: () => tell(2),
+    end() {
+      if (gone()) return;
+      tell(2);
+      const call = new Notification(libc, arena, listener);
+      while (!gone()) {
+        arena.i32[pollfd >>> 2] = listener;
+        arena.i32[(pollfd >>> 2) + 1] = POLLIN;
+        const ready = libc.poll(arena.base + pollfd, 1, 5);
+        if (ready === 1 && call.receive()) call.resume();
+      }
+    },
     spawned: () => Atomics.load(words, word.spawned),
-    threadGone: () => !existsSync(`/proc/self/task/${Atomics.load(words, word.thread)}`),
+    threadGone: gone,
   };
 }
 

@@ -16,7 +16,7 @@ export function spawnThread(koffi: typeof Koffi, order: SpawnOrder): void {
   const control = new Int32Array(order.control);
   const library = koffi.load(null);
   const bind = (name: string, result: string, ...types: string[]): ((...a: number[]) => number) =>
-    library.func(name, result, types) as unknown as (...a: number[]) => number;
+    library.func(name, result, types);
   const p = 'intptr_t';
   const attrInit = bind('posix_spawnattr_init', 'int', p);
   const attrFlags = bind('posix_spawnattr_setflags', 'int', p, 'short');

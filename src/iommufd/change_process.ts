@@ -29,7 +29,7 @@ const sameAccount = (pages: Pages, payer: Payer): boolean =>
  */
 export function ioasChangeProcess(call: Call<Cmd<typeof iommu_ioas_change_process>>): void {
   checkReserved(call.cmd.__reserved);
-  const payer = call.context.payer(call.task);
+  const payer = call.context.payer(call.task, AccountMode.USER);
   const all = allPages(call.context);
   for (const { source } of all) {
     if (source.kind !== 'file') {

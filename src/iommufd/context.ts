@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Payer } from '../memory/accounting.ts';
-import { AccountMode } from '../memory/accounting.ts';
+import { AccountMode, type Payer, type User } from '../memory/accounting.ts';
 import { Capability, type Task } from '../kernel/task.ts';
 import type { Iommufd } from './iommufd.ts';
 import { DeviceGroups } from './device_group.ts';
 import { Ioas } from './ioas.ts';
 import { ObjectTable } from './objects.ts';
+
+/** Stands in for the user where another party is charged. */
+const NOBODY: User = { uid: -1, lockedPages: 0 };
 
 /** The state behind one open `/dev/iommu` (struct iommufd_ctx). It lives until its file and every access of it are closed. */
 export class Context {
@@ -50,9 +52,10 @@ export class Context {
     }
   }
 
-  /** Who pays for pages that `task` maps. */
-  payer(task: Task): Payer {
-    return { mm: task.mm, user: task.user, process: task.process };
+  /** Who pays for pages that `task` maps. The user is asked for only where it is the one: that is not free. */
+  payer(task: Task, mode: AccountMode): Payer {
+    const user = mode === AccountMode.USER ? task.user : NOBODY;
+    return { mm: task.mm, user, process: task.process };
   }
 
   /** How pages that `task` maps are charged. */

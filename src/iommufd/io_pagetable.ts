@@ -190,6 +190,9 @@ export class IoPagetable extends IovaSpace {
     start: bigint,
     last: bigint,
   ): { unmapped: bigint; busy?: Area; error?: ErrnoError | undefined } {
+    if (start === 0n && last === IOVA_LAST && !this.domains.length && !this.accesses.size) {
+      return { unmapped: this.clearAreas() };
+    }
     let unmapped = 0n;
     let from = start;
     for (let area = this.areas.first(from, last); area; area = this.areas.first(from, last)) {
@@ -205,6 +208,17 @@ export class IoPagetable extends IovaSpace {
       from = area.last + 1n;
     }
     return { unmapped };
+  }
+
+  /** Unmaps everything where nobody uses anything: one pass, without keeping the tree in order meanwhile. */
+  private clearAreas(): bigint {
+    let unmapped = 0n;
+    for (const area of this.areas) {
+      unmapped += area.length;
+      area.pages.put();
+    }
+    this.areas.clear();
+    return unmapped;
   }
 
   private checkUnmap(area: Area, start: bigint, last: bigint): ErrnoError | undefined {

@@ -67,7 +67,7 @@ function makePages(
   }
   const npages = Number((length + BigInt(startByte) + PAGE_MASK) >> BigInt(PAGE_SHIFT));
   const mode = source.kind === 'dmabuf' ? AccountMode.NONE : context.accountModeOf(task);
-  return new Pages(context.iommufd, source, npages, writable, context.payer(task), mode);
+  return new Pages(context.iommufd, source, npages, writable, context.payer(task, mode), mode);
 }
 
 function mapPages(

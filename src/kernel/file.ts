@@ -38,8 +38,22 @@ export interface DeviceFile {
   recording: boolean;
   /** Answers one ioctl of `task`; `arg` is the raw third argument. Never throws an ErrnoError. */
   ioctl(task: Task, cmd: number, arg: bigint): IoctlResult;
+  /**
+   * pread(2) at a byte offset: bytes read, or -errno. Absent: EINVAL, as Linux answers for a file that can not be read.
+   * Plain read(2) goes through here too, at the file's position.
+   */
+  pread?(task: Task, offset: bigint, into: Uint8Array): number;
+  /** pwrite(2): bytes written, or -errno. */
+  pwrite?(task: Task, offset: bigint, from: Uint8Array): number;
   /** The last close. */
   release(): void;
+}
+
+/** An eventfd that a client handed over for interrupts; ours until it is closed. */
+export interface EventFd {
+  /** Adds 1 to the counter; never blocks, and does nothing where the counter is full. */
+  signal(): void;
+  close(): void;
 }
 
 /** What a descriptor number of a client refers to. */
@@ -47,6 +61,8 @@ export type OpenFile =
   | { readonly kind: 'device'; readonly file: DeviceFile }
   /** A memfd, or a hugetlbfs or shmem file: its pages can be pinned through the file. */
   | { readonly kind: 'memory'; readonly memory: FileMemory }
+  /** An eventfd; `hold` takes a reference of our own, which outlives the client's descriptor. */
+  | { readonly kind: 'eventfd'; hold(): EventFd }
   | { readonly kind: 'other' };
 
 /** The descriptors of one client process. */

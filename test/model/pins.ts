@@ -37,6 +37,11 @@ export class Pinning {
     if (more > 0) this.charge(source, more);
   }
 
+  /** A page that is pinned, or will be. */
+  page(source: Source, index: number): Page | undefined {
+    return this.wanted.get(source)?.get(index) ?? source.pinned.get(index);
+  }
+
   holdArea(area: Area): void {
     this.hold(area.source, pageAt(area, area.start), pageAt(area, area.last));
   }

@@ -10,7 +10,7 @@ const comparable = (text: string): string[] =>
   text
     .split('\n')
     .filter((line) => !/^(NoNewPrivs|env _=)/.test(line))
-    .sort();
+    .toSorted();
 
 describe.skipIf(cannotRun)(`what a program inherits ${cannotRun}`, () => {
   // Node alone would change signals, mask, limits, descriptors and their flags: the launcher must have undone it all.

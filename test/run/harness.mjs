@@ -141,7 +141,7 @@ function ownDescriptors() {
       // The listing's own.
     }
   }
-  return found.sort();
+  return found.toSorted();
 }
 const before = ownDescriptors();
 function difference(now, then) {

@@ -2,6 +2,7 @@
 /** What the kernel's tests need of the machine: huge pages, and to be root. */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { withUndo } from '../lib/on_exit.mjs';
 
 const setting = '/proc/sys/vm/nr_hugepages';
 
@@ -26,20 +27,17 @@ export async function withHugePages(reserve, work) {
   if (!reserve) return work(false);
   const before = meminfo('HugePages_Total');
   const missing = WANTED - meminfo('HugePages_Free');
-  let changed = false;
   if (missing > 0) {
     try {
       writeFileSync(setting, `${before + missing}\n`);
-      changed = true;
     } catch {
-      // not root, or a container that shows the setting read-only
+      return work(false); // not root, or a container that shows the setting read-only
     }
   }
-  try {
-    return await work(meminfo('HugePages_Free') >= WANTED);
-  } finally {
-    if (changed) writeFileSync(setting, `${before}\n`);
-  }
+  const giveBack = () => {
+    if (missing > 0) writeFileSync(setting, `${before}\n`);
+  };
+  return withUndo(giveBack, () => work(meminfo('HugePages_Free') >= WANTED));
 }
 
 const CAP_SYS_RESOURCE = 24n;

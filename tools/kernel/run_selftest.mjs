@@ -5,13 +5,17 @@ import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { withUndo } from '../lib/on_exit.mjs';
 import { compileC } from './compile.mjs';
 import { libcap } from './fetch.mjs';
 import { killTree } from './kill_tree.mjs';
 import { TapReader } from './tap.mjs';
 
 /** The harness ends a test after 30 s; a run that prints nothing for longer is stuck itself. */
-export const SILENCE_MS = 45_000;
+const SILENCE_MS = 45_000;
+
+/** So many tests that the harness had to end say that nobody answers any more. */
+const MOST_TIMEOUTS = 3;
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -64,39 +68,41 @@ export async function runSelftest(program, args, { tree, native, prefix = [], re
   const reader = new TapReader();
   /** What was printed before the first test and after the last. @type {string[]} */
   const rest = [];
-  const recording = record === undefined ? undefined : createWriteStream(record);
-  let stuck = false;
-  const onSilence = () => {
-    stuck = true;
-    if (child.pid !== undefined) killTree(child.pid);
+  /** Why it was stopped. @type {string | undefined} */
+  let stuck;
+  const kill = () => {
+    if (child.pid !== undefined && child.exitCode === null) killTree(child.pid);
   };
-  let timer = setTimeout(onSilence, SILENCE_MS);
-  const stop = (/** @type {NodeJS.Signals} */ signal) => {
-    if (child.pid !== undefined) killTree(child.pid);
-    process.exit(signal === 'SIGINT' ? 130 : 143);
+  const stop = (/** @type {string} */ why) => {
+    stuck ??= why;
+    kill();
   };
-  process.once('SIGINT', stop).once('SIGTERM', stop);
+  const silence = () => stop(`nothing was printed for ${SILENCE_MS / 1000} s`);
   const ended = new Promise((resolve) =>
-    child.once('close', (code, signal) => resolve({ code, signal })),
+    child.once('close', (code, signal) => resolve(signal ?? `status ${code}`)),
   );
-  for await (const line of createInterface({ input: child.stdout })) {
+  const recording = record === undefined ? undefined : createWriteStream(record);
+  const { isTTY } = process.stderr;
+  await withUndo(kill, async () => {
+    let timer = setTimeout(silence, SILENCE_MS);
+    let timeouts = 0;
+    for await (const line of createInterface({ input: child.stdout })) {
+      clearTimeout(timer);
+      timer = setTimeout(silence, SILENCE_MS);
+      recording?.write(`${line}\n`);
+      const shorter = line.replaceAll(`${tree}/tools/testing/selftests/iommu/`, '');
+      const done = reader.line(shorter);
+      if (done?.notes.some((note) => note.endsWith('Test terminated by timeout'))) timeouts++;
+      if (timeouts === MOST_TIMEOUTS) stop(`${timeouts} tests had to be ended after 30 s`);
+      if (reader.running === undefined && !/^(ok|not ok|#|1\.\.|TAP)/.test(line))
+        rest.push(shorter);
+      const progress = `${reader.results.length}/${reader.planned} ${reader.running ?? ''}`;
+      if (isTTY) process.stderr.write(`\r\x1b[K${progress}`);
+    }
     clearTimeout(timer);
-    timer = setTimeout(onSilence, SILENCE_MS);
-    recording?.write(`${line}\n`);
-    const shorter = line.replaceAll(`${tree}/tools/testing/selftests/iommu/`, '');
-    reader.line(shorter);
-    if (reader.running === undefined && !/^(ok|not ok|#|1\.\.|TAP)/.test(line)) rest.push(shorter);
-    if (process.stderr.isTTY)
-      process.stderr.write(
-        `\r\x1b[K${reader.results.length}/${reader.planned} ${reader.running ?? ''}`,
-      );
-  }
-  clearTimeout(timer);
-  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-  const { code, signal } = /** @type {{ code: number | null, signal: string | null }} */ (
-    await ended
-  );
-  process.off('SIGINT', stop).off('SIGTERM', stop);
+    await ended;
+  });
+  if (isTTY) process.stderr.write('\r\x1b[K');
   recording?.end();
-  return { reader, rest, stuck, ended: signal ?? `status ${code}` };
+  return { reader, rest, stuck, ended: /** @type {string} */ (await ended) };
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { withUndo } from './on_exit.mjs';
 
 /** @param {number} pid */
 function alive(pid) {
@@ -45,18 +46,5 @@ export async function withLock(path, what, work) {
     if (tries === 5) process.stderr.write(`waiting for ${what} to finish (${path})\n`);
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
-  const release = () => rmSync(path, { force: true });
-  const onSignal = (/** @type {NodeJS.Signals} */ signal) => {
-    release();
-    process.exit(signal === 'SIGINT' ? 130 : 143);
-  };
-  process.once('SIGINT', onSignal);
-  process.once('SIGTERM', onSignal);
-  try {
-    return await work();
-  } finally {
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
-    release();
-  }
+  return withUndo(() => rmSync(path, { force: true }), work);
 }

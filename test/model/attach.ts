@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Who is attached to what, in the model: attach, detach and replace of the devices of groups. */
+import { refuse } from './memory.ts';
+import { type Device, Hwpt } from './objects.ts';
+import { codeOf } from './maps.ts';
+import { Ioas } from './space.ts';
+import type { World } from './world.ts';
+
+/** The table of an attach or a replace, and what it takes to make it so. */
+interface Change {
+  readonly hwpt: Hwpt;
+  commit(): void;
+}
+
+const fresh = (world: World, space: Ioas, id: number): Hwpt =>
+  new Hwpt(id || world.freeId(), space, { automatic: true, dirty: false, huge: false });
+
+/** The driver knows no dirty tracking for a device: it refuses such a domain for the whole group. */
+function checkDriver(device: Device, hwpt: Hwpt): void {
+  if (hwpt.dirty && device.group.members.some(({ noDirty }) => noDirty)) refuse('EINVAL');
+}
+
+function checkReserved(devices: Iterable<Device>, space: Ioas): void {
+  for (const { reserved } of devices) for (const range of reserved) space.checkReserve(range);
+}
+
+function reserve(device: Device, space: Ioas): void {
+  for (const range of device.reserved) space.reserved.push({ ...range, owner: device });
+}
+
+function attachTo(device: Device, hwpt: Hwpt): Change {
+  const { group } = device;
+  if (device.isAttached) refuse('EBUSY');
+  if (group.hwpt && group.hwpt !== hwpt) refuse('EINVAL');
+  checkReserved([device], hwpt.space);
+  if (!group.hwpt) checkDriver(device, hwpt);
+  const commit = (): void => {
+    reserve(device, hwpt.space);
+    group.hwpt = hwpt;
+    group.attached.add(device);
+    hwpt.devices.add(device);
+  };
+  return { hwpt, commit };
+}
+
+function replaceBy(world: World, device: Device, hwpt: Hwpt): Change {
+  const { group } = device;
+  const old = group.hwpt;
+  if (!old || !device.isAttached) return refuse('EINVAL');
+  if (old === hwpt) return { hwpt, commit: () => undefined };
+  const moves = old.space !== hwpt.space;
+  if (moves) checkReserved(group.attached, hwpt.space);
+  checkDriver(device, hwpt);
+  const commit = (): void => {
+    for (const each of group.attached) {
+      if (moves) {
+        old.space.unreserve(each);
+        reserve(each, hwpt.space);
+      }
+      old.devices.delete(each);
+      hwpt.devices.add(each);
+    }
+    group.hwpt = hwpt;
+    if (old.automatic) world.removeHwpt(old);
+  };
+  return { hwpt, commit };
+}
+
+/**
+ * What attaching a device to an address space or a table comes to; throws. Of an address space the first automatic table that
+ * takes the device is used, else a new one is made, under `id` where that is given.
+ */
+export function attaching(world: World, device: Device, target: number, id = 0): Change {
+  return changing(world, target, id, (hwpt) => attachTo(device, hwpt), true);
+}
+
+export function replacing(world: World, device: Device, target: number): Change {
+  return changing(world, target, 0, (hwpt) => replaceBy(world, device, hwpt), false);
+}
+
+function changing(
+  world: World,
+  target: number,
+  id: number,
+  change: (hwpt: Hwpt) => Change,
+  attachFirst: boolean,
+): Change {
+  const object = world.objects.get(target) ?? refuse('ENOENT');
+  if (object instanceof Hwpt) return change(object);
+  if (!(object instanceof Ioas)) return refuse('EINVAL');
+  for (const hwpt of object.hwpts) {
+    if (!hwpt.automatic) continue;
+    let made: Change | undefined = undefined;
+    const code = codeOf(() => (made = change(hwpt)));
+    if (code === 'OK' && made) return made;
+    if (code !== 'EINVAL') refuse(code);
+  }
+  const hwpt = fresh(world, object, id);
+  // A new table is attached before it is filled, and filled before it replaces: this decides which errno comes first.
+  const attached = attachFirst ? change(hwpt) : undefined;
+  const join = world.joining(object, hwpt);
+  const changed = attached ?? change(hwpt);
+  const commit = (): void => {
+    join();
+    changed.commit();
+  };
+  return { hwpt, commit };
+}
+
+export function detach(world: World, device: Device): void {
+  const { group } = device;
+  const { hwpt } = group;
+  if (!hwpt || !device.isAttached) return;
+  group.attached.delete(device);
+  hwpt.devices.delete(device);
+  if (group.attached.size === 0) group.hwpt = undefined;
+  hwpt.space.unreserve(device);
+  if (hwpt.automatic && hwpt.devices.size === 0) world.removeHwpt(hwpt);
+}
