@@ -4,7 +4,7 @@ import { Capability, type Task } from '../kernel/task.ts';
 import type { Iommufd } from './iommufd.ts';
 import { DeviceGroups } from './device_group.ts';
 import { Ioas } from './ioas.ts';
-import { ObjectTable } from './objects.ts';
+import { type IommufdObject, ObjectTable } from './objects.ts';
 
 /** Stands in for the user where another party is charged. */
 const NOBODY: User = { uid: -1, lockedPages: 0 };
@@ -37,19 +37,24 @@ export class Context {
     this.iommufd.closed(this);
   }
 
-  /** Finds an address space for the length of a call; `objects.put` must follow. */
-  ioas(id: number): Ioas {
-    return this.objects.get(id, Ioas, 'an IOAS');
+  /** Runs `body` with an object of a kind that stays for that long; throws ENOENT where there is none. */
+  withObject<T extends IommufdObject, R>(
+    id: number,
+    kind: abstract new (...args: never[]) => T,
+    what: string,
+    body: (object: T) => R,
+  ): R {
+    const object = this.objects.get(id, kind, what);
+    try {
+      return body(object);
+    } finally {
+      this.objects.put(object);
+    }
   }
 
-  /** Runs `body` with an address space that stays for that long. */
+  /** The same for an address space. */
   withIoas<R>(id: number, body: (ioas: Ioas) => R): R {
-    const ioas = this.ioas(id);
-    try {
-      return body(ioas);
-    } finally {
-      this.objects.put(ioas);
-    }
+    return this.withObject(id, Ioas, 'an IOAS', body);
   }
 
   /** Who pays for pages that `task` maps. The user is asked for only where it is the one: that is not free. */

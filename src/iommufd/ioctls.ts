@@ -12,6 +12,7 @@ import type { Task } from '../kernel/task.ts';
 import type { Call } from './call.ts';
 import { ioasChangeProcess } from './change_process.ts';
 import type { Context } from './context.ts';
+import { getDirtyBitmap, setDirtyTracking } from './dirty.ts';
 import { getHwInfo } from './hw_info.ts';
 import { hwptAlloc } from './hw_pagetable.ts';
 import { ioasAlloc, ioasAllowIovas, ioasIovaRanges } from './ioas.ts';
@@ -63,7 +64,6 @@ function absent<S>(
   return op(name, number, type, last, execute, 'absent', note);
 }
 
-const DIRTY = 'dirty tracking comes with the models that have it';
 const NESTED = 'nested translation comes with the models that have it';
 const FAULTS = 'page faults come with the models that have them';
 
@@ -80,8 +80,8 @@ export const ioctlOps: readonly IoctlOp[] = [
   op('IOMMU_VFIO_IOAS', uapi.IOMMU_VFIO_IOAS, uapi.iommu_vfio_ioas, '__reserved', vfioIoas),
   op('IOMMU_HWPT_ALLOC', uapi.IOMMU_HWPT_ALLOC, uapi.iommu_hwpt_alloc, '__reserved', hwptAlloc, 'partial', 'paging tables only: nested and fault-capable ones are not built yet'),
   op('IOMMU_GET_HW_INFO', uapi.IOMMU_GET_HW_INFO, uapi.iommu_hw_info, '__reserved', getHwInfo),
-  absent('IOMMU_HWPT_SET_DIRTY_TRACKING', uapi.IOMMU_HWPT_SET_DIRTY_TRACKING, uapi.iommu_hwpt_set_dirty_tracking, '__reserved', DIRTY),
-  absent('IOMMU_HWPT_GET_DIRTY_BITMAP', uapi.IOMMU_HWPT_GET_DIRTY_BITMAP, uapi.iommu_hwpt_get_dirty_bitmap, 'data', DIRTY),
+  op('IOMMU_HWPT_SET_DIRTY_TRACKING', uapi.IOMMU_HWPT_SET_DIRTY_TRACKING, uapi.iommu_hwpt_set_dirty_tracking, '__reserved', setDirtyTracking),
+  op('IOMMU_HWPT_GET_DIRTY_BITMAP', uapi.IOMMU_HWPT_GET_DIRTY_BITMAP, uapi.iommu_hwpt_get_dirty_bitmap, 'data', getDirtyBitmap),
   absent('IOMMU_HWPT_INVALIDATE', uapi.IOMMU_HWPT_INVALIDATE, uapi.iommu_hwpt_invalidate, '__reserved', NESTED),
   absent('IOMMU_FAULT_QUEUE_ALLOC', uapi.IOMMU_FAULT_QUEUE_ALLOC, uapi.iommu_fault_alloc, 'out_fault_fd', FAULTS),
   op('IOMMU_IOAS_MAP_FILE', uapi.IOMMU_IOAS_MAP_FILE, uapi.iommu_ioas_map_file, 'iova', ioasMapFile),

@@ -16,6 +16,7 @@ import {
 } from './selftest_access.ts';
 import { addReserved, checkMap, checkRefs, memoryLimit } from './selftest_check.ts';
 import { checkDevCache, mockDomain, mockDomainReplace } from './selftest_device.ts';
+import { dirty } from './selftest_dirty.ts';
 import { dmabufGet, dmabufRevoke } from './selftest_dmabuf.ts';
 
 type TestCmd = Cmd<typeof iommu_test_cmd>;
@@ -66,7 +67,7 @@ export const testOps: readonly TestOp[] = [
   done('IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE', 'mock_domain_replace', mockDomainReplace),
   done('IOMMU_TEST_OP_ACCESS_REPLACE_IOAS', 'access_replace_ioas', replaceIoas),
   done('IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS', 'mock_domain_flags', mockDomain),
-  absent('IOMMU_TEST_OP_DIRTY', 'needs dirty tracking'),
+  done('IOMMU_TEST_OP_DIRTY', 'dirty', dirty),
   absent('IOMMU_TEST_OP_MD_CHECK_IOTLB', NESTED),
   absent('IOMMU_TEST_OP_TRIGGER_IOPF', 'needs page faults'),
   done('IOMMU_TEST_OP_DEV_CHECK_CACHE', 'check_dev_cache', checkDevCache),

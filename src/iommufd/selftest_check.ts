@@ -7,6 +7,7 @@ import type { Call } from './call.ts';
 import { HwptPaging } from './hw_pagetable.ts';
 import { hex, IOVA_LAST } from './iova.ts';
 import type { TestCall } from './selftest.ts';
+import type { TestPaging } from './test_hardware.ts';
 
 const PAGE = BigInt(PAGE_SIZE);
 
@@ -51,12 +52,23 @@ export function checkRefs({ call, arg: { uptr, length, refs } }: TestCall<'check
   }
 }
 
+/** Runs `body` with a table of the test driver; throws ENOENT, or EINVAL for another driver's. */
+export function withMockPaging<R>(
+  call: Call<unknown>,
+  id: number,
+  body: (table: { readonly hwpt: HwptPaging; readonly mock: TestPaging }) => R,
+): R {
+  return call.context.withObject(id, HwptPaging, 'a hardware page table', (hwpt) => {
+    const mock = call.context.iommufd.testHardware?.paging(hwpt.domain);
+    if (!mock) throw new ErrnoError('EINVAL', `hardware page table ${id} is not the test driver's`);
+    return body({ hwpt, mock });
+  });
+}
+
 /** IOMMU_TEST_OP_MD_CHECK_MAP: the domain translates `[iova, iova + length)` to the pages at `uptr`, else EINVAL. */
 export function checkMap({ call, cmd, arg: { iova, length, uptr } }: TestCall<'check_map'>): void {
-  const { objects } = call.context;
-  const hwpt = objects.get(cmd.id, HwptPaging, 'a hardware page table');
-  try {
-    const granule = hwpt.domain.pgsizeBitmap & -hwpt.domain.pgsizeBitmap;
+  withMockPaging(call, cmd.id, ({ hwpt: { domain } }) => {
+    const granule = domain.pgsizeBitmap & -domain.pgsizeBitmap;
     if (iova % granule || length % granule || uptr % granule || uptr + length > IOVA_LAST) {
       throw new ErrnoError('EINVAL', `iova, length or uptr is not aligned to ${hex(granule)}`);
     }
@@ -64,13 +76,9 @@ export function checkMap({ call, cmd, arg: { iova, length, uptr } }: TestCall<'c
       const address = uptr + done;
       const offset = address % PAGE;
       const want = BigInt(frameAt(call, address - offset)) * BigInt(FRAME_SIZE) + offset;
-      if (hwpt.domain.iovaToPhys(iova + done) === want) continue;
-      throw new ErrnoError(
-        'EINVAL',
-        `iova ${hex(iova + done)} does not translate to the page at ${hex(address)}`,
-      );
+      if (domain.iovaToPhys(iova + done) === want) continue;
+      const where = `the page at ${hex(address)}`;
+      throw new ErrnoError('EINVAL', `iova ${hex(iova + done)} does not translate to ${where}`);
     }
-  } finally {
-    objects.put(hwpt);
-  }
+  });
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Device } from '../iommu/device.ts';
+import type { PagingDomain } from '../iommu/domain.ts';
 
 /** The IOMMU of the test driver, which IOMMU_TEST_CMD makes devices on. `drivers/mock` implements it. */
 export interface TestHardware {
@@ -8,4 +9,14 @@ export interface TestHardware {
   destroyDevice(device: Device): void;
   /** An entry of the device's cache; undefined where there is none of that id, or the device is none of ours. */
   cacheEntry(device: Device, id: number): number | undefined;
+  /** What the test driver knows of a domain of its own; undefined for any other. */
+  paging(domain: PagingDomain): TestPaging | undefined;
+}
+
+/** A paging domain of the test driver. */
+export interface TestPaging {
+  /** Writes are being recorded. */
+  readonly isTracking: boolean;
+  /** What a device does when it writes to an address: 0, or -ENOENT, -ERANGE. */
+  markDirty(iova: bigint): number;
 }

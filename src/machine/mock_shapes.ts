@@ -2,8 +2,8 @@
 import { MOCK_FLAGS_DEVICE_NO_DIRTY, MOCK_FLAGS_DEVICE_PASID } from '../abi/iommufd_test.ts';
 import type { MockIommu } from '../drivers/mock/mock_iommu.ts';
 import type { Device } from '../iommu/device.ts';
-import { Prot } from '../iommu/domain.ts';
-import type { TestHardware } from '../iommufd/test_hardware.ts';
+import { type PagingDomain, Prot } from '../iommu/domain.ts';
+import type { TestHardware, TestPaging } from '../iommufd/test_hardware.ts';
 import { type DeviceDescription, type IommuDescription, reservedKinds } from './description.ts';
 
 /** A described device, and the device that has its shape now. */
@@ -52,6 +52,10 @@ export class MockShapes implements TestHardware {
     const shape = this.shapes.find((candidate) => candidate.device === device);
     (shape?.mock ?? this.first).destroyDevice(device);
     if (shape) shape.device = undefined;
+  }
+
+  paging(domain: PagingDomain): TestPaging | undefined {
+    return this.first.paging(domain);
   }
 
   cacheEntry(device: Device, id: number): number | undefined {

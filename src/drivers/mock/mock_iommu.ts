@@ -26,7 +26,8 @@ import {
   type IommuOps,
 } from '../../iommu/ops.ts';
 import { copyStructFromUser, type UserData } from '../../iommu/user_data.ts';
-import type { TestHardware } from '../../iommufd/test_hardware.ts';
+import type { PagingDomain } from '../../iommu/domain.ts';
+import type { TestHardware, TestPaging } from '../../iommufd/test_hardware.ts';
 import { Ram } from '../../memory/ram.ts';
 import { MockDevice, type MockDeviceOptions } from './mock_device.ts';
 import { MockBlockedDomain, MockPagingDomain } from './mock_domain.ts';
@@ -82,6 +83,10 @@ export class MockIommu implements TestHardware {
 
   cacheEntry(device: Device, id: number): number | undefined {
     return device instanceof MockDevice ? device.cache[id] : undefined;
+  }
+
+  paging(domain: PagingDomain): TestPaging | undefined {
+    return domain instanceof MockPagingDomain ? domain : undefined;
   }
 
   /** The devices there are, by ascending id. */

@@ -8,8 +8,7 @@
 #include <unistd.h>
 
 static void say(int signal) {
-  printf("got %d\n", signal);
-  fflush(stdout);
+  dprintf(1, "got %d\n", signal);
   _exit(10 + signal);
 }
 
@@ -19,7 +18,6 @@ int main(int argc, char **argv) {
   signal(SIGTERM, say);
   signal(SIGINT, say);
   signal(SIGHUP, say);
-  printf("ready\n");
-  fflush(stdout);
+  dprintf(1, "ready\n");
   for (;;) pause();
 }
