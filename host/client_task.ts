@@ -8,6 +8,7 @@ import type { ClientProcess } from './client_process.ts';
 import type { Clients } from './clients.ts';
 import type { FileMemories } from './file_memories.ts';
 import type { FdRange } from './filter.ts';
+import type { IdentityCache } from './identity_cache.ts';
 import { readStatus } from './proc_read.ts';
 import type { Libc } from './libc.ts';
 import type { Notification } from './notification.ts';
@@ -27,6 +28,7 @@ export interface TaskHost {
   /** Scratch of at least 256 bytes: `struct stat`, rlimits, capability sets. */
   readonly scratch: number;
   readonly permissions: Permissions;
+  readonly cache: IdentityCache;
   readonly clients: Clients;
   readonly warn: (pid: number, text: string) => void;
 }

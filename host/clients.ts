@@ -130,12 +130,12 @@ export class Clients {
   enterCall(mm: ProcessMm, tid: number): void {
     if (this.entered !== mm) this.leaveCall();
     this.entered = mm;
-    mm.current = tid;
+    mm.enter(tid);
   }
 
   leaveCall(): void {
     if (this.entered === undefined) return;
-    this.entered.current = undefined;
+    this.entered.leave();
     this.entered = undefined;
   }
 

@@ -49,6 +49,7 @@ export function execCalls(host: CallHost, nofile: number | undefined): Handlers 
     if (!started) startProgram();
     if (clients.anyPins() && wouldStart(dirfd, pathIndex, flags)) saveAll();
     clients.execStarts(call.tid);
+    host.cache.changes(call.tid);
     call.resume();
   };
   /** Whether the file is there to be executed: execvp tries one directory after the other. */

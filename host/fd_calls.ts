@@ -104,8 +104,10 @@ export function fdCalls(host: CallHost): Handlers {
   /** dup2 and dup3 to a number outside the range: it still works for ioctl; what Linux does on it is a memfd's business. */
   const onto = (flags: number) => {
     const [from, to] = [call.int(0), call.int(1)];
-    if (inRange(to) && to !== from) return { atLeast: 0, exact: to, cloexec: flags & O_CLOEXEC };
-    if (to !== from && identify(from) !== undefined) {
+    if (inRange(to)) host.cache.changes(call.tid);
+    if (inRange(from) && inRange(to) && to !== from)
+      return { atLeast: 0, exact: to, cloexec: flags & O_CLOEXEC };
+    if (inRange(from) && to !== from && identify(from) !== undefined) {
       observer.other?.(
         call.tid,
         `a duplicate of ${from} gets number ${to}: only ioctl works on it as on a device`,
@@ -128,5 +130,12 @@ export function fdCalls(host: CallHost): Handlers {
       cloexec: command === F_DUPFD_CLOEXEC ? O_CLOEXEC : 0,
     };
   });
+  /** Calls that only have to be known of. */
+  for (const name of ['close', 'close_range'] as const) {
+    handlers[arch.calls[name]] = () => {
+      host.cache.changes(call.tid);
+      call.resume();
+    };
+  }
   return handlers;
 }

@@ -87,6 +87,20 @@ describe.each(['x64', 'arm64'])('the filter of %s', (name) => {
     }
   });
 
+  test('sees what replaces or closes a descriptor of the range', () => {
+    expect(see(calls.close, 900)).toBe('notify');
+    expect(see(calls.close, 5)).toBe('allow');
+    expect(see(calls.dup3, 5, 6)).toBe('allow');
+    expect(see(calls.dup3, 5, 2000)).toBe('allow');
+    expect(see(calls.dup3, 5, 768)).toBe('notify');
+    expect(see(calls.dup3, 2000, 768)).toBe('notify');
+    expect(see(calls.dup3, 768, 5)).toBe('notify');
+    expect(see(calls.dup3, 768, 2000)).toBe('notify');
+    expect(see(calls.close_range, 3, -1)).toBe('notify');
+    expect(see(calls.close_range, 3, 768)).toBe('notify');
+    expect(see(calls.close_range, 3, 767)).toBe('allow');
+  });
+
   test('sees duplication among fcntl commands', () => {
     expect(see(calls.fcntl, 800, 0)).toBe('notify');
     expect(see(calls.fcntl, 800, 1030)).toBe('notify');

@@ -66,6 +66,10 @@ type Test =
       readonly values: readonly number[];
     }
   | { readonly is: 'one-of'; readonly index: number; readonly values: readonly number[] }
+  /** Two descriptors, one of which is of our range. */
+  | { readonly is: 'either-ours'; readonly index: number; readonly other: number }
+  /** A descriptor at or above the bottom of our range. */
+  | { readonly is: 'reaches'; readonly index: number }
   /** A descriptor of our range, or any bit of `bits` in another argument. */
   | {
       readonly is: 'ours-or-bits';
@@ -111,8 +115,10 @@ const base: readonly (readonly [Name, Test])[] = [
   ['fsync', ours(0)],
   ['fdatasync', ours(0)],
   ['dup', ours(0)],
-  ['dup2', ours(0)],
-  ['dup3', ours(0)],
+  ['dup2', { is: 'either-ours', index: 0, other: 1 }],
+  ['dup3', { is: 'either-ours', index: 0, other: 1 }],
+  ['close', ours(0)],
+  ['close_range', { is: 'reaches', index: 1 }],
   ['fcntl', { is: 'ours-and-one-of', index: 0, other: 1, values: [F_DUPFD, F_DUPFD_CLOEXEC] }],
   ['execve', always],
   ['execveat', always],
@@ -186,6 +192,19 @@ function testBlock(test: Test, range: FdRange): Instruction[] {
         notify,
         allow,
       ];
+    case 'either-ours':
+      return [
+        load(test.index),
+        [JUMP_GREATER_EQUAL, 0, 1, range.low],
+        [JUMP_GREATER_EQUAL, 0, 3, range.high],
+        load(test.other),
+        [JUMP_GREATER_EQUAL, 0, 2, range.low],
+        [JUMP_GREATER_EQUAL, 1, 0, range.high],
+        notify,
+        allow,
+      ];
+    case 'reaches':
+      return [load(test.index), [JUMP_GREATER_EQUAL, 0, 1, range.low], notify, allow];
     case 'ours-and-one-of': {
       const match = oneOf(load(test.other), test.values, notify, allow);
       return [

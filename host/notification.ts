@@ -54,6 +54,11 @@ export class Notification {
     return this.u32[(this.notif + 8) >>> 2] as number;
   }
 
+  /** The low half of the call's number: one more than that of the call before it. */
+  get sequence(): number {
+    return this.u32[this.notif >>> 2] as number;
+  }
+
   get nr(): number {
     return this.i32[(this.notif + 16) >>> 2] as number;
   }

@@ -43,6 +43,8 @@ export interface HostFile {
   /** O_ACCMODE bits of the open. */
   readonly access: number;
   readonly inode: number;
+  /** The last close has happened. */
+  released: boolean;
 }
 
 interface Entry extends HostFile {
@@ -140,7 +142,15 @@ export class OpenFiles {
     return {
       fd,
       commit: (file, device) => {
-        const entry: Entry = { file, device, access, inode, witness, watch };
+        const entry: Entry = {
+          file,
+          device,
+          access,
+          inode,
+          witness,
+          watch,
+          released: false,
+        };
         this.byInode.set(inode, entry);
         this.byWatch.set(watch, entry);
         committed = true;
@@ -196,6 +206,7 @@ export class OpenFiles {
 
   private release(entry: Entry): void {
     this.doubtful.delete(entry);
+    entry.released = true;
     this.byInode.delete(entry.inode);
     this.byWatch.delete(entry.watch);
     // The inode dies with the witness, and its watch with it.

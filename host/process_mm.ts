@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { openSync } from 'node:fs';
 import type { LockedMemory } from '../src/memory/accounting.ts';
-import type { Mapping, Mm } from '../src/memory/mm.ts';
+import { type Mapping, type Mm, PAGE_SIZE } from '../src/memory/mm.ts';
 import type { Arena } from './arena.ts';
 import { type FileMemories, closeQuietly } from './file_memories.ts';
 import type { Libc } from './libc.ts';
@@ -9,6 +9,8 @@ import type { Mappings } from './mappings.ts';
 import type { MemoryTransfer } from './memory_transfer.ts';
 import type { PinObserver } from '../src/memory/pin_observer.ts';
 import { O_CLOEXEC, O_RDWR } from './uapi.ts';
+
+const AHEAD_BYTES = 128;
 
 /** What an address space needs of the supervisor. */
 export interface MmHost {
@@ -32,6 +34,10 @@ export class ProcessMm implements Mm {
   readonly users = new Set<number>();
   /** The thread that makes the call being answered: certainly alive, and certainly in this address space. */
   current: number | undefined;
+  /** What was read ahead in this call: `aheadBytes` from `aheadStart`; -1 before the first read. */
+  private readonly ahead = new Uint8Array(AHEAD_BYTES);
+  private aheadStart = 0n;
+  private aheadBytes = -1;
   private readonly host: MmHost;
   private readonly probe: number;
   private dead = false;
@@ -61,11 +67,43 @@ export class ProcessMm implements Mm {
 
   copyIn(address: bigint, into: Uint8Array): boolean {
     const tid = this.pid;
-    return tid !== undefined && this.host.transfer.read(tid, address, into);
+    if (tid === undefined) return false;
+    if (this.current === undefined) return this.host.transfer.read(tid, address, into);
+    // The first thing that a call reads is its structure, often in pieces: one look fetches what follows, too.
+    if (this.aheadBytes < 0) this.lookAhead(tid, address, into.length);
+    const skip = address - this.aheadStart;
+    if (skip < 0n || skip + BigInt(into.length) > BigInt(this.aheadBytes)) {
+      return this.host.transfer.read(tid, address, into);
+    }
+    const from = Number(skip);
+    into.set(this.ahead.subarray(from, from + into.length));
+    return true;
+  }
+
+  private lookAhead(tid: number, address: bigint, wanted: number): void {
+    // Up to the end of the page: a second page would cost more than it saves.
+    const room = PAGE_SIZE - Number(address & BigInt(PAGE_SIZE - 1));
+    const bytes = Math.min(AHEAD_BYTES, room);
+    this.aheadStart = address;
+    const isUseful = bytes >= wanted;
+    this.aheadBytes =
+      isUseful && this.host.transfer.read(tid, address, this.ahead.subarray(0, bytes)) ? bytes : 0;
+  }
+
+  /** A call of `tid` begins: it may read through its own thread until `leave`. */
+  enter(tid: number): void {
+    if (this.current === tid) return;
+    this.current = tid;
+    this.aheadBytes = -1;
+  }
+
+  leave(): void {
+    this.current = undefined;
   }
 
   copyOut(address: bigint, from: Uint8Array): boolean {
     const tid = this.pid;
+    this.aheadBytes = 0;
     return tid !== undefined && this.host.transfer.write(tid, address, from);
   }
 
@@ -92,6 +130,7 @@ export class ProcessMm implements Mm {
   }
 
   writePinned(address: bigint, from: Uint8Array): boolean {
+    this.aheadBytes = 0;
     if (this.dead) return false;
     return this.memFd === undefined
       ? this.copyOut(address, from)

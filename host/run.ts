@@ -119,6 +119,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
       observer: options.observer ?? {},
       range,
       permissions,
+      allowIoUring: options.allowIoUring ?? false,
       nofile: inherited.nofile,
       timers: options.timers,
       onMm: options.onMm ?? (() => undefined),

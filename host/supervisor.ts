@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The loop: one stopped system call after the other, and what happens between them. */
+import { existsSync } from 'node:fs';
 import type { Arch } from './arch.ts';
 import type { CallHost, Handler, Handlers } from './call_host.ts';
 import { Clients } from './clients.ts';
@@ -8,6 +9,7 @@ import { execCalls } from './exec_calls.ts';
 import { fdCalls } from './fd_calls.ts';
 import { FileMemories } from './file_memories.ts';
 import type { FdRange } from './filter.ts';
+import { IdentityCache } from './identity_cache.ts';
 import { ioctlCall } from './ioctl_call.ts';
 import type { Libc } from './libc.ts';
 import { Mappings } from './mappings.ts';
@@ -42,6 +44,7 @@ export interface SupervisorOptions {
   readonly observer: Observer;
   readonly range: FdRange;
   readonly permissions: Permissions;
+  readonly allowIoUring: boolean;
   /** Soft RLIMIT_NOFILE of the program. */
   readonly nofile: number | undefined;
   readonly timers: Timers | undefined;
@@ -70,6 +73,8 @@ export class Supervisor {
   private readonly signalPipe: number | undefined;
   private readonly mayYield: () => boolean;
   private yields = false;
+  private readonly cache: IdentityCache;
+  private sequence = 0;
   private readonly i32: Int32Array;
   private readonly base: number;
 
@@ -96,7 +101,9 @@ export class Supervisor {
     this.fileMemories = new FileMemories({ libc, arena, arch, transfer, mappings }, () =>
       [...this.clients.allMms()].map(({ pid, memFd }) => ({ pid, memFd })),
     );
+    this.cache = new IdentityCache(!options.allowIoUring, (tid) => existsSync(`/proc/${tid}`));
     const taskHost = {
+      cache: this.cache,
       permissions: options.permissions,
       libc,
       arena,
@@ -156,15 +163,13 @@ export class Supervisor {
       }
       this.timers?.run();
       const listened = (i32[words + 1] as number) >>> 16;
-      if ((i32[words + 5] as number) >>> 16) {
-        openFiles.drain();
-        this.clients.reap();
-      }
+      // Linux looks at the descriptors in this order: what happened before the call that it found stopped is seen.
+      const closes = (i32[words + 3] as number) >>> 16;
+      const deaths = (i32[words + 5] as number) >>> 16;
+      if (closes || deaths || openFiles.unsettled) openFiles.drain();
+      if (deaths) this.clients.reap();
       if (listened & POLLIN) {
-        const received = notification.receive();
-        // A close that came before this call must be seen before it, even where another call was taken back in between.
-        openFiles.drain();
-        if (received) this.dispatch();
+        if (notification.receive()) this.dispatch();
       } else {
         openFiles.drain();
         if (listened) return 'done';
@@ -198,7 +203,15 @@ export class Supervisor {
   }
 
   private dispatch(): void {
-    const { nr } = this.notification;
+    const { nr, tid, sequence } = this.notification;
+    if (sequence !== (this.sequence + 1) >>> 0) {
+      // Not the call that poll found: that one was taken back, and a close or an end may have come in between.
+      this.openFiles.drain();
+      this.clients.reap();
+      this.cache.forget();
+    }
+    this.sequence = sequence;
+    this.cache.arrives(tid);
     this.counts[nr] = (this.counts[nr] as number) + 1;
     const handler: Handler | undefined = this.handlers[nr];
     if (handler === undefined) this.notification.resume();

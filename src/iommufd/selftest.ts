@@ -17,6 +17,7 @@ import {
 import { addReserved, checkMap, checkRefs, memoryLimit } from './selftest_check.ts';
 import { checkDevCache, mockDomain, mockDomainReplace } from './selftest_device.ts';
 import { dirty } from './selftest_dirty.ts';
+import { pasidAttach, pasidCheck, pasidDetach, pasidReplace } from './selftest_pasid.ts';
 import { dmabufGet, dmabufRevoke } from './selftest_dmabuf.ts';
 
 type TestCmd = Cmd<typeof iommu_test_cmd>;
@@ -51,7 +52,6 @@ function done<M extends keyof Members>(
 const absent = (name: OpName, note: string): TestOp => ({ name, run: undefined, note });
 
 const NESTED = 'needs nested translation';
-const PASID = 'needs attachment of PASIDs';
 
 /** Every command by name; the numbers are iommufd_test.h's. */
 export const testOps: readonly TestOp[] = [
@@ -72,10 +72,10 @@ export const testOps: readonly TestOp[] = [
   absent('IOMMU_TEST_OP_TRIGGER_IOPF', 'needs page faults'),
   done('IOMMU_TEST_OP_DEV_CHECK_CACHE', 'check_dev_cache', checkDevCache),
   absent('IOMMU_TEST_OP_TRIGGER_VEVENT', 'needs virtual event queues'),
-  absent('IOMMU_TEST_OP_PASID_ATTACH', PASID),
-  absent('IOMMU_TEST_OP_PASID_REPLACE', PASID),
-  absent('IOMMU_TEST_OP_PASID_DETACH', PASID),
-  absent('IOMMU_TEST_OP_PASID_CHECK_HWPT', PASID),
+  done('IOMMU_TEST_OP_PASID_ATTACH', 'pasid_attach', pasidAttach),
+  done('IOMMU_TEST_OP_PASID_REPLACE', 'pasid_replace', pasidReplace),
+  done('IOMMU_TEST_OP_PASID_DETACH', 'pasid_detach', pasidDetach),
+  done('IOMMU_TEST_OP_PASID_CHECK_HWPT', 'pasid_check', pasidCheck),
   done('IOMMU_TEST_OP_DMABUF_GET', 'dmabuf_get', dmabufGet),
   done('IOMMU_TEST_OP_DMABUF_REVOKE', 'dmabuf_revoke', dmabufRevoke),
 ];

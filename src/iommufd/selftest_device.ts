@@ -25,9 +25,11 @@ class SelftestDevice extends IommufdObject {
   }
 
   override destroy(): void {
-    if (this.bound) {
-      detachDevice(this.context, this.bound, NO_PASID);
-      this.bound.unbind();
+    const { bound } = this;
+    if (bound) {
+      const pasids = [...bound.group.attachments].filter(([, { devices }]) => devices.has(bound));
+      for (const [pasid] of pasids) detachDevice(this.context, bound, pasid);
+      bound.unbind();
     }
     if (this.device) hardware(this.context).destroyDevice(this.device);
   }
@@ -66,17 +68,24 @@ export function mockDomain({ call, cmd }: TestCall<'mock_domain_flags' | 'mock_d
   });
 }
 
+/** Runs `body` with the binding of a mock device; throws ENOENT where there is none of that id. */
+export function withMockDevice<R>(
+  context: Context,
+  id: number,
+  body: (device: IommufdDevice) => R,
+): R {
+  return context.withObject(id, SelftestDevice, 'a mock device', ({ bound }) => {
+    if (!bound) throw new ErrnoError('EINVAL', `mock device ${id} is not bound`);
+    return body(bound);
+  });
+}
+
 /** IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE */
 export function mockDomainReplace({ call, cmd, arg }: TestCall<'mock_domain_replace'>): void {
-  const { objects } = call.context;
-  const mock = objects.get(cmd.id, SelftestDevice, 'a mock device');
-  try {
-    if (!mock.bound) throw new ErrnoError('EINVAL', `mock device ${cmd.id} is not bound`);
-    arg.pt_id = replaceDevice(mock.bound, NO_PASID, arg.pt_id);
+  withMockDevice(call.context, cmd.id, (device) => {
+    arg.pt_id = replaceDevice(device, NO_PASID, arg.pt_id);
     call.respond();
-  } finally {
-    objects.put(mock);
-  }
+  });
 }
 
 /** IOMMU_TEST_OP_DEV_CHECK_CACHE: EINVAL where the entry is not what the caller expects. */
@@ -85,13 +94,9 @@ export function checkDevCache({
   cmd,
   arg: { id, cache },
 }: TestCall<'check_dev_cache'>): void {
-  const { objects } = call.context;
-  const bound = objects.get(cmd.id, IommufdDevice, 'a device');
-  try {
-    const found = hardware(call.context).cacheEntry(bound.device, id);
-    if (found !== cache)
-      throw new ErrnoError('EINVAL', `cache entry ${id} is ${found ?? 'not there'}, not ${cache}`);
-  } finally {
-    objects.put(bound);
-  }
+  call.context.withObject(cmd.id, IommufdDevice, 'a device', ({ device }) => {
+    const found = hardware(call.context).cacheEntry(device, id);
+    if (found === cache) return;
+    throw new ErrnoError('EINVAL', `cache entry ${id} is ${found ?? 'not there'}, not ${cache}`);
+  });
 }
