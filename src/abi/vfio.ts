@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The part of VFIO's type 1 interface that `/dev/iommu` also answers (Linux drivers/iommu/iommufd/vfio_compat.c).
- * Source: Linux 7.2 include/uapi/linux/vfio.h. A flexible array at the end of a structure is an array of length 0,
- * which counts for the alignment and not for the size, as in C.
+ * Linux 7.2 include/uapi/linux/vfio.h: the part of its type 1 interface that `/dev/iommu` also answers, and, in files of
+ * their own and exported from here, the ioctls of devices. A flexible array at the end of a structure is an array of
+ * length 0, which counts for the alignment and not for the size, as in C.
  */
 import { ioctlNumber } from './ioctl.ts';
 import {
@@ -18,12 +18,17 @@ import {
   u32,
   u64,
 } from './struct.ts';
+import { VFIO_BASE, VFIO_TYPE } from './vfio_cmd.ts';
+import { vfio_info_cap_header } from './vfio_info_cap.ts';
 
-export const VFIO_API_VERSION = 0;
-
-/** `';'`, shared with iommufd, whose numbers start at 0x80. */
-export const VFIO_TYPE = 0x3b;
-export const VFIO_BASE = 100;
+export * from './vfio_cmd.ts';
+export * from './vfio_cdev.ts';
+export * from './vfio_device.ts';
+export * from './vfio_feature.ts';
+export * from './vfio_info_cap.ts';
+export * from './vfio_irq.ts';
+export * from './vfio_region.ts';
+export * from './vfio_reset.ts';
 
 export const VFIO_TYPE1_IOMMU = 1;
 export const VFIO_SPAPR_TCE_IOMMU = 2;
@@ -53,22 +58,6 @@ export const vfio_extension = {
 export const VFIO_GET_API_VERSION = ioctlNumber(VFIO_TYPE, VFIO_BASE + 0);
 export const VFIO_CHECK_EXTENSION = ioctlNumber(VFIO_TYPE, VFIO_BASE + 1);
 export const VFIO_SET_IOMMU = ioctlNumber(VFIO_TYPE, VFIO_BASE + 2);
-
-export const VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE = 1;
-export const VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION = 2;
-export const VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL = 3;
-const info_cap_id = {
-  VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
-  VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION,
-  VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL,
-} as const;
-
-/** `next` is the offset of the next capability from the start of the information, 0 at the last. */
-export const vfio_info_cap_header = struct('vfio_info_cap_header', {
-  id: oneOf(u16, info_cap_id),
-  version: u16,
-  next: hex(u32),
-});
 
 export const VFIO_IOMMU_INFO_PGSIZES = 1 << 0;
 export const VFIO_IOMMU_INFO_CAPS = 1 << 1;

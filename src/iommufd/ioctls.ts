@@ -48,7 +48,7 @@ function op<S>(
   note = '',
 ): IoctlOp {
   const minSize = type.offsetofend(last);
-  return { name, number, type: type as StructType<unknown>, minSize, status, note, execute };
+  return { name, number, type: type, minSize, status, note, execute };
 }
 
 function absent<S>(
@@ -111,7 +111,7 @@ export const vfioOps: readonly VfioOp[] = [
   { ...done, name: 'VFIO_GET_API_VERSION', number: vfio.VFIO_GET_API_VERSION, type: undefined, execute: () => vfio.VFIO_API_VERSION },
   { ...done, name: 'VFIO_CHECK_EXTENSION', number: vfio.VFIO_CHECK_EXTENSION, type: undefined, execute: (context, _task, arg) => checkExtension(context, arg) },
   { ...done, name: 'VFIO_SET_IOMMU', number: vfio.VFIO_SET_IOMMU, type: undefined, execute: (context, _task, arg) => setIommu(context, arg) },
-  { ...done, name: 'VFIO_IOMMU_GET_INFO', number: vfio.VFIO_IOMMU_GET_INFO, type: vfio.vfio_iommu_type1_info as StructType<unknown>, execute: getInfo },
-  { ...done, name: 'VFIO_IOMMU_MAP_DMA', number: vfio.VFIO_IOMMU_MAP_DMA, type: vfio.vfio_iommu_type1_dma_map as StructType<unknown>, execute: mapDma },
-  { ...done, name: 'VFIO_IOMMU_UNMAP_DMA', number: vfio.VFIO_IOMMU_UNMAP_DMA, type: vfio.vfio_iommu_type1_dma_unmap as StructType<unknown>, execute: unmapDma },
+  { ...done, name: 'VFIO_IOMMU_GET_INFO', number: vfio.VFIO_IOMMU_GET_INFO, type: vfio.vfio_iommu_type1_info, execute: getInfo },
+  { ...done, name: 'VFIO_IOMMU_MAP_DMA', number: vfio.VFIO_IOMMU_MAP_DMA, type: vfio.vfio_iommu_type1_dma_map, execute: mapDma },
+  { ...done, name: 'VFIO_IOMMU_UNMAP_DMA', number: vfio.VFIO_IOMMU_UNMAP_DMA, type: vfio.vfio_iommu_type1_dma_unmap, execute: unmapDma },
 ];

@@ -66,10 +66,11 @@ export class LocalClient {
     fields: Fields<Values<ShapeOf<Structs[N]>>>,
     process: LocalProcess = this.process,
   ): { readonly result: IoctlResult; readonly reply: Values<ShapeOf<Structs[N]>> } {
-    const type: StructType<unknown> = ioctlStructs[name] as never;
+    const type: StructType<unknown> = ioctlStructs[name];
     const bytes = new Uint8Array(type.size);
     const view = new DataView(bytes.buffer);
-    writeFields(type, view, 0, { size: type.size, ...fields });
+    writeFields(type, view, 0, { size: type.size });
+    writeFields(type, view, 0, fields);
     process.mm.copyOut(SCRATCH, bytes);
     const result = this.file.ioctl(process, numbers[name], SCRATCH);
     process.mm.copyIn(SCRATCH, bytes);

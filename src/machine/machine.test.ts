@@ -41,21 +41,24 @@ describe('a machine with the test IOMMU', () => {
     map(IOVA + 0x10_0000n, 4n * PAGE);
     for (const iova of [IOVA, IOVA + 0x10_0000n]) {
       const check_map = { iova, length: 4n * PAGE, uptr: MEMORY };
-      client.call('IOMMU_TEST_CMD', {
+      const { result } = client.tryCall('IOMMU_TEST_CMD', {
         op: IOMMU_TEST_OP_MD_CHECK_MAP,
         id: out_hwpt_id,
         u: { check_map },
       });
+      expect(result).toMatchObject({ value: 0, why: '' });
     }
   });
 
   it('pins a page once for a domain and an access together', () => {
     const { client, ioas, mock, map } = setUp();
-    const refs = (count: number) =>
-      client.call('IOMMU_TEST_CMD', {
+    const refs = (count: number) => {
+      const { result } = client.tryCall('IOMMU_TEST_CMD', {
         op: IOMMU_TEST_OP_MD_CHECK_REFS,
         u: { check_refs: { uptr: MEMORY, length: 4n * PAGE, refs: count } },
       });
+      expect(result).toMatchObject({ value: 0, why: '' });
+    };
     map(IOVA, 4n * PAGE);
     refs(0);
     const access = client.call('IOMMU_TEST_CMD', {

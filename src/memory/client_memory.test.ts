@@ -22,7 +22,7 @@ function runsOf(
 
 function only(runs: readonly FrameRun[]): FrameRun {
   expect(runs).toHaveLength(1);
-  return runs[0] as FrameRun;
+  return runs[0];
 }
 
 function bytesAt(memory: ClientMemory, frame: number, length: number, offset = 0): number[] {

@@ -94,7 +94,7 @@ export class Sim implements LockHost {
   spawn<R>(name: string, body: Body<R> | (() => Body<R>), options: SpawnOptions = {}): Task<R> {
     const made = typeof body === 'function' ? body() : body;
     const task = new TaskState<R>(name, made, options.daemon ?? false);
-    this.#tasks.push(task as TaskState);
+    this.#tasks.push(task);
     return task;
   }
 

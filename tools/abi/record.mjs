@@ -19,12 +19,19 @@ import { declaredNames, probeProgram } from './header.mjs';
 
 const golden = fileURLToPath(new URL('../../test/golden/abi.json', import.meta.url));
 
-/** What `/dev/iommu` answers of VFIO; the rest of vfio.h belongs to its devices. */
-const vfioStructs = /^vfio_(info_cap_header|iova_range|bitmap|iommu_type1_\w+)$/;
-const vfioConstants =
-  /^(VFIO_(API_VERSION|TYPE|BASE|GET_API_VERSION|CHECK_EXTENSION|SET_IOMMU|EEH|UNMAP_ALL|UPDATE_VADDR|(DMA|IOMMU)_(?!SPAPR)\w+)|(__)?VFIO_\w+_IOMMU)$/;
+/** What `/dev/iommu` and PCI devices answer of VFIO; groups, other kinds of devices and migration are left out. */
+const vfioStructs =
+  /^vfio_(info_cap_header|iova_range|bitmap|iommu_type1_\w+|device_(info|info_cap_pci_\w+|bind_iommufd|attach_iommufd_pt|detach_iommufd_pt|ioeventfd|feature)|region_info|irq_\w+|pci_\w+)$/;
+const vfioConstants = [
+  /^VFIO_(API_VERSION|TYPE|BASE|GET_API_VERSION|CHECK_EXTENSION|SET_IOMMU|EEH|UNMAP_ALL|UPDATE_VADDR|(DMA|IOMMU)_(?!SPAPR)\w+)$/,
+  /^(__)?VFIO_\w+_IOMMU$/,
+  /^VFIO_DEVICE_(FLAGS|INFO_CAP|BIND|ATTACH|DETACH|IOEVENTFD)(_\w+)?$/,
+  /^VFIO_DEVICE_(GET_(INFO|REGION_INFO|IRQ_INFO|PCI_HOT_RESET_INFO)|SET_IRQS|RESET|PCI_HOT_RESET)$/,
+  /^VFIO_DEVICE_FEATURE(?!_(CLEAR|SET)_MASTER)(_\w+)?$/,
+  /^VFIO_(REGION_INFO|IRQ_INFO|IRQ_SET|PCI)_\w+$/,
+];
 
-/** @type {{ include: string, structs?: RegExp, constants?: RegExp }[]} */
+/** @type {{ include: string, structs?: RegExp, constants?: readonly RegExp[] }[]} */
 const headers = [
   { include: 'linux/iommufd.h' },
   { include: 'linux/vfio.h', structs: vfioStructs, constants: vfioConstants },
@@ -51,7 +58,8 @@ function record(kernel) {
       if (structs)
         for (const name of names.structs.keys())
           if (!structs.test(name)) names.structs.delete(name);
-      if (constants) names.constants = names.constants.filter((name) => constants.test(name));
+      if (constants)
+        names.constants = names.constants.filter((name) => constants.some((one) => one.test(name)));
       writeFileSync(source, probeProgram([include], names));
       execFileSync('gcc', [...flags, '-o', join(work, 'probe'), source], { stdio: 'inherit' });
       recorded[include] = JSON.parse(execFileSync(join(work, 'probe'), { encoding: 'utf8' }));

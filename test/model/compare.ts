@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Compares the whole observable state of the engine with the model's. */
+import { MockPagingDomain } from '../../src/drivers/mock/mock_domain.ts';
+import { MockDevice } from '../../src/drivers/mock/mock_device.ts';
+import type { Table } from '../../src/generic_pt/table.ts';
+import { NO_PASID } from '../../src/iommu/device.ts';
+import { Prot } from '../../src/iommu/domain.ts';
+import { IommufdDevice } from '../../src/iommufd/device.ts';
+import { HwptPaging } from '../../src/iommufd/hw_pagetable.ts';
+import { Ioas as EngineIoas } from '../../src/iommufd/ioas.ts';
+import type { IommufdObject } from '../../src/iommufd/objects.ts';
+import type { Engine } from './engine.ts';
+import { leavesOf } from './leaves.ts';
+import { HALF, type Page, PAGE } from './memory.ts';
+import { Device, Hwpt } from './objects.ts';
+import { type Area, Ioas, length, pageAt, type Range, type Source, translate } from './space.ts';
+import type { World } from './world.ts';
+
+/** Engine and model differ; the message says in what. */
+export class Mismatch extends Error {}
+
+function expectSame(what: string, found: unknown, expected: unknown): void {
+  if (found !== expected)
+    throw new Mismatch(`${what} is ${String(found)} in the engine, ${String(expected)} in the model`);
+}
+
+/** A table's frames and bytes, as they were compared last. */
+interface Snapshot {
+  readonly frames: readonly number[];
+  readonly bytes: readonly Uint8Array[];
+}
+
+export class Comparison {
+  private readonly world: World;
+  private readonly engine: Engine;
+  private readonly snapshots = new Map<Table, Snapshot>();
+  /** What `world.changes` was when translations and pins were compared last. */
+  private seen = -1;
+
+  constructor(world: World, engine: Engine) {
+    this.world = world;
+    this.engine = engine;
+  }
+
+  /** @param failed the step was to change nothing: tables must be the same byte for byte */
+  check(failed: boolean): void {
+    const changed = this.seen !== this.world.changes;
+    this.seen = this.world.changes;
+    this.checkObjects(changed);
+    this.checkAccounts();
+    this.checkDevices();
+    this.checkTables(changed, failed);
+    const { warnings } = this.engine.mock.core;
+    expectSame('the last warning', warnings.at(-1), undefined);
+  }
+
+  private checkObjects(changed: boolean): void {
+    const found = [...this.engine.file.context.objects];
+    const expected = this.world.sorted();
+    const text = (objects: readonly { id: number }[], kind: (object: never) => string): string =>
+      objects.map((object) => `${object.id} ${kind(object as never)}`).join(', ');
+    if (found.length !== expected.length || found.some(({ id }, index) => id !== expected[index]?.id)) {
+      expectSame(
+        'the list of objects',
+        text(found, (object: IommufdObject) => object.type),
+        text(expected, (object: { kind: string }) => object.kind),
+      );
+    }
+    for (const [index, object] of found.entries()) {
+      const model = expected[index];
+      if (!model) continue;
+      const what = `object ${object.id} (${model.kind})`;
+      expectSame(`the type of ${what}`, object.type, model.kind);
+      expectSame(`users of ${what}`, object.users, model.users);
+      if (object instanceof EngineIoas && model instanceof Ioas) this.checkSpace(object, model, changed);
+      if (object instanceof HwptPaging && model instanceof Hwpt) {
+        expectSame(`the IOAS of ${what}`, object.ioas.id, model.space.id);
+        expectSame(`automatic of ${what}`, object.automatic, model.automatic);
+      }
+    }
+  }
+
+  private checkSpace({ id, table }: EngineIoas, model: Ioas, changed: boolean): void {
+    const what = `of IOAS ${id}`;
+    expectSame(`alignment ${what}`, table.alignment, model.alignment);
+    expectSame(`domains ${what}`, table.domains.length, model.hwpts.length);
+    expectSame(`accesses ${what}`, table.accesses.size, model.accesses.length);
+    expectSame(`largePagesDisabled ${what}`, table.largePagesDisabled, model.noLargePages);
+    expectSame(`allowed ranges ${what}`, textOf(table.allowed), textOf(model.allowed));
+    if (table.reserved.size !== model.reserved.length || changed)
+      expectSame(`reserved ranges ${what}`, textOf(table.reserved), textOf(model.reserved));
+    expectSame(`number of areas ${what}`, table.areas.size, model.areas.length);
+    let index = 0;
+    for (const area of table.areas) {
+      const expected = model.areas[index++];
+      if (!expected) return;
+      const where = `the area at 0x${area.start.toString(16)} ${what}`;
+      expectSame(`the start of ${where}`, area.start, expected.start);
+      expectSame(`the end of ${where}`, area.last, expected.last);
+      expectSame(`startByte of ${where}`, area.startByte, expected.startByte);
+      const prot = (expected.readable ? Prot.READ : 0) | (expected.writable ? Prot.WRITE : 0);
+      expectSame(`prot of ${where}`, area.prot & (Prot.READ | Prot.WRITE), prot);
+      expectSame(`accesses of ${where}`, area.accesses, expected.pieces.size);
+      expectSame(`filled of ${where}`, area.filled, model.filled);
+      expectSame(`pages charged under ${where}`, area.pages.charged, expected.source.pinned.size);
+      if (changed) this.checkPins(area.pages, expected.source, where);
+    }
+  }
+
+  /** The pages that are pinned are the right ones, pinned as often as the model has it. */
+  private checkPins(
+    pages: { frames(first: number, last: number): { frame: number }[] },
+    source: Source,
+    where: string,
+  ): void {
+    const { memory } = this.engine.machine;
+    for (const [index, page] of source.pinned) {
+      const frame = pages.frames(index, index)[0]?.frame ?? -1;
+      this.checkContent(frame, page, 0, `page ${index} of ${where}`);
+      expectSame(`pins of page ${index} of ${where}`, memory.pinsOf(frame), page.pins);
+    }
+  }
+
+  private readonly found = new Uint8Array(8);
+  private readonly expected = new Uint8Array(8);
+
+  private checkContent(frame: number, page: Page, half: number, what: string): void {
+    const { found, expected } = this;
+    if (!this.engine.machine.memory.read(frame, 0, found))
+      throw new Mismatch(`${what}: frame 0x${frame.toString(16)} can not be read`);
+    page.read(half * HALF, expected);
+    for (let i = 0; i < 8; i++) {
+      if (found[i] === expected[i]) continue;
+      throw new Mismatch(`${what} shows ${found.join(' ')}, in the model ${expected.join(' ')}`);
+    }
+  }
+
+  private checkAccounts(): void {
+    for (const by of [0, 1] as const) {
+      const { mm } = this.engine.clients[by];
+      const process = this.world.processes[by];
+      expectSame(`locked pages of user ${by}`, this.engine.users[by].lockedPages, process.user.locked);
+      expectSame(`locked pages of process ${by}`, mm.locked.lockedPages, process.mm.locked);
+      expectSame(`pinned pages of process ${by}`, mm.locked.pinnedPages, process.mm.pinned);
+    }
+  }
+
+  /** Every device is in the domain of its group, and the group is owned as often as it has bound devices. */
+  private checkDevices(): void {
+    for (const object of this.engine.file.context.objects) {
+      if (!(object instanceof IommufdDevice) || !(object.device instanceof MockDevice)) continue;
+      const model = this.world.objects.get(object.id);
+      if (model instanceof Device) this.checkDevice(object.device, model);
+      const attachment = object.group.attachments.get(NO_PASID);
+      if (model instanceof Device)
+        expectSame(`devices attached beside ${object.id}`, attachment?.devices.size ?? 0, model.group.attached.size);
+    }
+    expectSame('the number of devices', this.engine.devices.length, this.world.devices.length);
+    for (const [index, { device }] of this.engine.devices.entries()) {
+      const model = this.world.devices[index];
+      if (model) this.checkDevice(device, model);
+    }
+  }
+
+  private checkDevice(device: MockDevice, model: Device): void {
+    const { hwpt } = model.group;
+    const domain = hwpt ? this.domainOf(hwpt.id) : this.engine.mock.ops.blockedDomain;
+    if (device.domain !== domain)
+      throw new Mismatch(`${device.name} is not in ${hwpt ? `the domain of HWPT ${hwpt.id}` : 'the blocked domain'}`);
+    const bound = model.group.members.filter(({ id }) => id !== 0).length;
+    expectSame(`owners of the group of ${device.name}`, device.group?.ownerCount, bound);
+  }
+
+  private domainOf(id: number): MockPagingDomain {
+    for (const object of this.engine.file.context.objects)
+      if (object.id === id && object instanceof HwptPaging && object.domain instanceof MockPagingDomain)
+        return object.domain;
+    throw new Mismatch(`there is no paging table ${id}`);
+  }
+
+  private checkTables(changed: boolean, failed: boolean): void {
+    let live = 0;
+    const seen = new Set<Table>();
+    for (const hwpt of this.world.of('HWPT_PAGING')) {
+      const { table } = this.domainOf(hwpt.id);
+      seen.add(table);
+      const isSame = this.isSame(table);
+      if (failed && !isSame) throw new Mismatch(`the failed call changed the bytes of the tables of HWPT ${hwpt.id}`);
+      if (changed || !isSame) this.checkTranslations(hwpt, table);
+      live += (this.snapshots.get(table)?.frames.length ?? 0) * (PAGE / HALF);
+    }
+    for (const table of this.snapshots.keys()) if (!seen.has(table)) this.snapshots.delete(table);
+    expectSame('the number of frames that tables take', this.engine.mock.ram.liveFrames, live);
+  }
+
+  /** Whether the tables are the same frames with the same bytes as the last time; remembers them if not. */
+  private isSame(table: Table): boolean {
+    const frames: number[] = [];
+    table.forEachTable(table.top, table.topLevel, (frame) => frames.push(frame));
+    const before = this.snapshots.get(table);
+    const { ram } = table;
+    const size = PAGE / HALF;
+    if (before?.frames.length === frames.length) {
+      const same = frames.every(
+        (frame, index) =>
+          frame === before.frames[index] &&
+          Buffer.compare(ram.bytes(frame, size), before.bytes[index] ?? new Uint8Array()) === 0,
+      );
+      if (same) return true;
+    }
+    this.snapshots.set(table, { frames, bytes: frames.map((frame) => ram.bytes(frame, size).slice()) });
+    return false;
+  }
+
+  private checkTranslations(hwpt: Hwpt, table: Table): void {
+    const leaves = leavesOf(table);
+    let at = 0;
+    let into = 0;
+    for (const area of hwpt.space.areas) {
+      if (area.source.dead) continue;
+      const frames = Number(length(area) / BigInt(HALF));
+      const prot = (area.readable ? Prot.READ : 0) | (area.writable ? Prot.WRITE : 0);
+      for (let done = 0; done < frames; done++) {
+        const iova = area.start + BigInt(done * HALF);
+        const leaf = leaves[at];
+        const where = `iova 0x${iova.toString(16)} in HWPT ${hwpt.id}`;
+        if (!leaf || BigInt(leaf.iova + into) * BigInt(HALF) !== iova) throw new Mismatch(`${where} is not mapped`);
+        if (into === 0 && hwpt.space.noLargePages && leaf.frames > PAGE / HALF)
+          throw new Mismatch(`${where} has an entry of ${leaf.frames} frames though large pages are off`);
+        expectSame(`prot of ${where}`, leaf.prot, prot);
+        this.checkTranslation(area, iova, leaf.frame + into, where);
+        if (++into < leaf.frames) continue;
+        into = 0;
+        at++;
+      }
+    }
+    const rest = leaves[at];
+    if (rest) {
+      const where = ((rest.iova + into) * HALF).toString(16);
+      throw new Mismatch(`iova 0x${where} is mapped in HWPT ${hwpt.id}, and in no area`);
+    }
+  }
+
+  private checkTranslation(area: Area, iova: bigint, frame: number, where: string): void {
+    const found = translate(area, iova);
+    if (!found) throw new Mismatch(`${where} is mapped, in the model it is revoked`);
+    this.checkContent(frame, found.page, found.half, `the ${pageAt(area, iova)}th page, ${where}`);
+  }
+}
+
+/** Ranges in order, as text: multisets that are the same have the same text. */
+function textOf(ranges: Iterable<Range>): string {
+  return [...ranges]
+    .map(({ start, last }) => `${start.toString(16).padStart(16, '0')}-${last.toString(16)}`)
+    .toSorted((a, b) => (a < b ? -1 : 1))
+    .join(' ');
+}

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Makes up steps: mostly sensible ones, seen from the model's state, and all kinds of bad ones. */
+import { Prng } from '../../src/base/prng.ts';
+import type { By, Setup, Step } from './commands.ts';
+import { PAGE } from './memory.ts';
+import { type Area, LAST } from './space.ts';
+import { FILES, WINDOW, type World } from './world.ts';
+
+const PAGE_N = BigInt(PAGE);
+const BASE = 0x100_0000n;
+/** IOVA are drawn from so many pages, so that maps meet each other. */
+const SPAN_PAGES = 160;
+
+/** How often each kind of step is drawn, relative to the others. */
+const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
+  ['ioas_alloc', 5],
+  ['destroy', 6],
+  ['map', 22],
+  ['map_file', 10],
+  ['unmap', 13],
+  ['copy', 8],
+  ['allow', 2],
+  ['ranges', 2],
+  ['huge_pages', 2],
+  ['rlimit_mode', 1],
+  ['mock', 6],
+  ['mock_replace', 6],
+  ['hwpt_alloc', 5],
+  ['add_reserved', 2],
+  ['access_create', 4],
+  ['access_pin', 8],
+  ['access_unpin', 4],
+  ['access_rw', 6],
+  ['access_replace', 3],
+  ['close', 3],
+  ['check_map', 3],
+  ['check_refs', 3],
+  ['dmabuf_get', 2],
+  ['dmabuf_revoke', 2],
+  ['memory_limit', 0.3],
+  ['change_process', 2],
+  ['mmap', 4],
+  ['munmap', 3],
+  ['mprotect', 2],
+  ['end', 1],
+  ['device_add', 4],
+  ['device_remove', 1],
+  ['device_bind', 5],
+  ['device_unbind', 2],
+  ['device_attach', 5],
+  ['device_replace', 4],
+  ['device_detach', 2],
+];
+
+export class Generator {
+  private readonly world: World;
+  private readonly prng: Prng;
+  private readonly total = WEIGHTS.reduce((sum, [, weight]) => sum + weight, 0);
+  private count = 0;
+
+  constructor(world: World, seed: number) {
+    this.world = world;
+    this.prng = new Prng(seed);
+  }
+
+  /** What differs from sequence to sequence. */
+  static setup(seed: number): Setup {
+    const prng = new Prng(seed ^ 0x5e70);
+    const limits = [Infinity, Infinity, 200, 64, 24] as const;
+    const memlock = [limits[prng.below(5)] ?? Infinity, limits[prng.below(5)] ?? Infinity] as const;
+    return { seed, memlock, ipcLock: prng.below(6) === 0 };
+  }
+
+  next(): Step {
+    const first = this.count++;
+    if (first === 0 && this.chance(2)) return { op: 'rlimit_mode', value: 1n };
+    if (this.world.objects.size === 0) return { op: 'ioas_alloc' };
+    let left = (this.prng.below(1 << 20) / (1 << 20)) * this.total;
+    for (const [op, weight] of WEIGHTS) {
+      left -= weight;
+      if (left < 0) {
+        const step = this.make(op);
+        return this.chance(40) ? { ...step, readOnly: true } : step;
+      }
+    }
+    return { op: 'ioas_alloc' };
+  }
+
+  private below(n: number): number {
+    return this.prng.below(n);
+  }
+
+  /** One in n. */
+  private chance(n: number): boolean {
+    return this.prng.below(n) === 0;
+  }
+
+  private pick<T>(items: readonly T[]): T | undefined {
+    return items.length > 0 ? items[this.below(items.length)] : undefined;
+  }
+
+  /** A reference, seldom to something that is not there or of another kind. */
+  private ref(): number {
+    return this.chance(50) ? -1 - this.below(12) : this.below(64);
+  }
+
+  private by(): By {
+    return this.chance(4) ? 1 : 0;
+  }
+
+  private bytes(): bigint {
+    if (this.chance(60)) return this.pick([0n, 1n, LAST, LAST - 1n, 1n << 40n]) ?? 0n;
+    const pages = this.pick([1, 1, 1, 2, 2, 3, 4, 8, 16, 32]) ?? 1;
+    let bytes = BigInt(pages) * PAGE_N;
+    if (this.chance(6)) bytes -= 2048n;
+    if (this.chance(60)) bytes += 1n;
+    return bytes;
+  }
+
+  private iova(): bigint {
+    if (this.chance(50)) {
+      return this.pick([0n, 0x1000n, 0x7fff_f000n, 0x8000_0000n, LAST, LAST - PAGE_N, 1n << 37n, 1n << 38n]) ?? 0n;
+    }
+    let iova = BASE + BigInt(this.below(SPAN_PAGES)) * PAGE_N;
+    if (this.chance(3)) iova &= ~0xffffn;
+    if (this.chance(10)) iova += 2048n;
+    if (this.chance(60)) iova += 1n;
+    return iova;
+  }
+
+  private va(): bigint {
+    let page = WINDOW.first + this.below(WINDOW.pages);
+    if (this.chance(2)) page &= ~7;
+    let va = BigInt(page) * PAGE_N;
+    if (this.chance(10)) va += 2048n;
+    if (this.chance(80)) va += 1n;
+    if (this.chance(100)) va = this.pick([0n, LAST, LAST - PAGE_N, 0xdead_f000n]) ?? va;
+    return va;
+  }
+
+  private flags(): number {
+    if (this.chance(60)) return this.pick([0, 1, 8, 7 | (1 << 16)]) ?? 0;
+    return (this.chance(4) ? 0 : 1) | (this.pick([6, 6, 6, 4, 2]) ?? 6);
+  }
+
+  /** An area of the address space that a reference means, or of any. */
+  private area(ioas?: number): Area | undefined {
+    const id = ioas === undefined ? 0 : this.world.idOf(ioas, 'IOAS');
+    return this.pick(this.world.areas().filter(({ space }) => id === 0 || space.id === id));
+  }
+
+  /** A range that is mapped, as a whole or in part, or any other. */
+  private range(ioas: number, whole: number): { iova: bigint; length: bigint } {
+    const area = this.area(ioas);
+    if (!area || this.chance(12)) return { iova: this.iova(), length: this.bytes() };
+    const length = area.last - area.start + 1n;
+    if (this.chance(10)) return { iova: area.start - PAGE_N, length: length + 2n * PAGE_N };
+    if (this.below(100) < whole) return { iova: area.start, length };
+    const pages = Math.max(1, Math.min(32, Number(length / PAGE_N)));
+    const skip = BigInt(this.below(pages)) * PAGE_N;
+    const left = length - skip;
+    const wanted = BigInt(1 + this.below(pages)) * PAGE_N;
+    return { iova: area.start + skip, length: left > 0n && wanted > left && !this.chance(8) ? left : wanted };
+  }
+
+  private pages(): { page: number; pages: number } {
+    const page = WINDOW.first + this.below(WINDOW.pages - 8);
+    return { page, pages: 1 + this.below(8) };
+  }
+
+  private make(op: Step['op']): Step {
+    const { below } = this.prng;
+    void below;
+    switch (op) {
+      case 'ioas_alloc':
+        return { op };
+      case 'destroy':
+        return { op, id: this.ref() };
+      case 'map':
+        return {
+          op,
+          by: this.by(),
+          ioas: this.ref(),
+          flags: this.flags(),
+          va: this.va(),
+          length: this.bytes(),
+          iova: this.iova(),
+        };
+      case 'map_file': {
+        const start = BigInt(this.below(8)) * PAGE_N + (this.chance(10) ? 2048n : 0n);
+        const fd = this.chance(20) ? -(3 + this.below(8)) : this.below(16);
+        const length = this.bytes();
+        return { op, by: this.by(), ioas: this.ref(), flags: this.flags(), fd, start, length, iova: this.iova() };
+      }
+      case 'unmap': {
+        const ioas = this.ref();
+        if (this.chance(25)) return { op, ioas, iova: 0n, length: LAST };
+        return { op, ioas, ...this.range(ioas, 80) };
+      }
+      case 'copy': {
+        const source = this.ref();
+        const { iova: from, length } = this.range(source, 40);
+        return { op, source, ioas: this.ref(), flags: this.flags(), length, from, iova: this.iova() };
+      }
+      case 'allow': {
+        const count = this.pick([0, 1, 1, 2, 3]) ?? 0;
+        const range = (): [bigint, bigint] => {
+          const start = this.iova();
+          return [start, start + this.bytes() * 8n];
+        };
+        const clip = (value: bigint): bigint => BigInt.asUintN(64, value);
+        const ranges = Array.from({ length: count }, range);
+        return { op, ioas: this.ref(), ranges: ranges.map(([a, b]) => [clip(a), clip(b)]) };
+      }
+      case 'ranges':
+        return { op, ioas: this.ref(), room: this.pick([0, 1, 4, 64]) ?? 64 };
+      case 'huge_pages': {
+        const value = this.pick([undefined, 0n, 0n, 1n, 1n, 2n]);
+        return { op, ioas: this.ref(), ...(value === undefined ? {} : { value }) };
+      }
+      case 'rlimit_mode':
+        return { op, ...(this.chance(2) ? {} : { value: BigInt(this.below(3)) }) };
+      case 'mock':
+        return { op, pt: this.ref(), flags: this.pick([0, 0, 0, 1, 4, 5, 2, 16]) ?? 0 };
+      case 'mock_replace':
+        return { op, mock: this.ref(), pt: this.ref() };
+      case 'hwpt_alloc': {
+        const table = this.pick([undefined, undefined, 0, 1, 1, 2]);
+        const flags = this.pick([0, 0, 1, 2, 2, 8, 3, 16]) ?? 0;
+        return { op, device: this.ref(), pt: this.ref(), flags, ...(table === undefined ? {} : { table }) };
+      }
+      case 'add_reserved':
+        return { op, ioas: this.ref(), start: this.iova(), length: this.bytes() };
+      default:
+        return this.makeOther(op);
+    }
+  }
+
+  /** Steps of accesses, clients and devices. */
+  private makeOther(op: Exclude<Step['op'], 'ioas_alloc'>): Step {
+    switch (op) {
+      case 'access_create':
+        return { op, by: this.by(), ioas: this.ref(), flags: this.pick([0, 1, 1, 1, 2]) ?? 1 };
+      case 'access_pin': {
+        const area = this.area();
+        const { iova, length } = this.range(this.below(64), 50);
+        const va = this.chance(6) && area?.source.from.kind === 'user' ? BigInt(area.source.from.page) * PAGE_N : 0n;
+        const huge = this.chance(60) ? 17n << 20n : length;
+        return { op, by: this.by(), fd: this.ref(), flags: this.pick([0, 0, 1, 2]) ?? 0, iova, length: huge, va };
+      }
+      case 'access_unpin':
+        return { op, by: this.by(), fd: this.ref(), item: this.below(6) };
+      case 'access_rw': {
+        const area = this.area();
+        const start = area && !this.chance(10) ? area.start : this.iova();
+        const iova = BigInt.asUintN(64, start + BigInt(this.below(3 * PAGE)) - (this.chance(4) ? 100n : 0n));
+        const length = this.chance(60) ? 17n << 20n : BigInt(this.below(this.chance(3) ? 3 * PAGE : 64));
+        const flags = this.pick([0, 1, 4, 5, 2]) ?? 0;
+        return { op, by: this.by(), fd: this.ref(), flags, iova, length, fill: 1 + this.below(254) };
+      }
+      case 'access_replace':
+        return { op, by: this.by(), fd: this.ref(), ioas: this.ref() };
+      case 'close':
+        return { op, by: this.by(), fd: this.below(64) };
+      case 'check_map': {
+        const area = this.area();
+        const from = area?.source.from;
+        if (!area || from?.kind !== 'user' || this.chance(4))
+          return { op, hwpt: this.ref(), iova: this.iova(), length: this.bytes() & 0xffffn, va: this.va() };
+        const va = BigInt(from.page) * PAGE_N + BigInt(area.startByte);
+        return { op, hwpt: this.ref(), iova: area.start, length: (area.last - area.start + 1n) & 0xffffn, va };
+      }
+      case 'check_refs':
+        return { op, by: this.by(), va: this.va(), length: this.pick([PAGE_N, PAGE_N, 2n * PAGE_N, 1n]) ?? PAGE_N, refs: this.below(3) };
+      case 'dmabuf_get':
+        return { op, by: this.by(), length: this.pick([0, 1, PAGE, 4 * PAGE, 8 * PAGE, 8 * PAGE, 3 << 20]) ?? PAGE };
+      case 'dmabuf_revoke':
+        return { op, by: this.by(), fd: this.chance(10) ? -4 : this.below(8), revoked: this.below(2) };
+      case 'memory_limit':
+        return { op, limit: this.pick([0, 11, 12, 4096]) ?? 12 };
+      case 'change_process':
+        return { op, by: this.chance(3) ? 0 : 1 };
+      case 'mmap': {
+        const { page, pages } = this.pages();
+        const by = this.by();
+        const writable = !this.chance(3);
+        const index = this.below(4);
+        const file = FILES[index];
+        if (!file) return { op, by, page, pages, offset: 0, writable };
+        const whole = Math.floor(file.size / PAGE);
+        const offset = this.below(whole);
+        return { op, by, page, pages: Math.min(pages, whole - offset), file: index, offset, writable };
+      }
+      case 'munmap':
+        return { op, by: this.by(), ...this.pages() };
+      case 'mprotect': {
+        const [readable, writable] = this.pick([[true, false], [true, true], [false, false]] as const) ?? [true, true];
+        return { op, by: this.by(), ...this.pages(), readable, writable };
+      }
+      case 'end':
+        return { op, killed: this.chance(2) };
+      case 'device_add': {
+        const reserved: [bigint, bigint][] = [];
+        if (this.chance(2)) {
+          const start = this.iova() & ~0xfffn;
+          if (start < 1n << 40n) reserved.push([start, start + PAGE_N * BigInt(1 + this.below(4)) - 1n]);
+        }
+        return { op, group: this.below(3), noDirty: this.chance(3), reserved };
+      }
+      case 'device_attach':
+      case 'device_replace':
+        return { op, device: this.below(64), pt: this.ref() };
+      case 'device_remove':
+      case 'device_bind':
+      case 'device_unbind':
+      case 'device_detach':
+        return { op, device: this.below(64) };
+      default:
+        throw new Error(`${op} is made elsewhere`);
+    }
+  }
+}
