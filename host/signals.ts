@@ -38,16 +38,19 @@ export class Signals {
 /** The read end of libuv's signal pipe: the one that becomes readable when we send ourselves a SIGCHLD. */
 function findPipe(libc: Libc, arena: Arena): number | undefined {
   const pollfd = arena.take(8);
-  const readable = (fd: number): boolean => {
-    arena.i32[pollfd >>> 2] = fd;
-    arena.i32[(pollfd >>> 2) + 1] = POLLIN;
-    return libc.poll(arena.base + pollfd, 1, 0) === 1;
-  };
+  const readable = (fd: number): boolean => isReadable(libc, arena, pollfd, fd);
   const quiet = readdirSync('/proc/self/fd')
     .map(Number)
     .filter((fd) => isPipe(fd) && !readable(fd));
   process.kill(process.pid, 'SIGCHLD');
   return quiet.find(readable);
+}
+
+/** Whether a read of `fd` would not block; `pollfd` is the place of 8 bytes of the arena. */
+export function isReadable(libc: Libc, arena: Arena, pollfd: number, fd: number): boolean {
+  arena.i32[pollfd >>> 2] = fd;
+  arena.i32[(pollfd >>> 2) + 1] = POLLIN;
+  return libc.poll(arena.base + pollfd, 1, 0) === 1;
 }
 
 function isPipe(fd: number): boolean {

@@ -113,9 +113,9 @@ export function detachHwpt(device: IommufdDevice, pasid: number): HwPagetable | 
 function detachHwptLocked(device: IommufdDevice, pasid: number): HwPagetable | undefined {
   const { group } = device;
   const attachment = group.attachments.get(pasid);
-  if (!attachment) return undefined;
+  // Another device of the group may be attached there: it stays.
+  if (!attachment?.devices.delete(device)) return undefined;
   const { hwpt, devices } = attachment;
-  devices.delete(device);
   if (devices.size === 0) {
     detach(device.device, pasid, hwpt.domain);
     group.attachments.delete(pasid);

@@ -61,7 +61,7 @@ function replaceBy(world: World, device: Device, hwpt: Hwpt): Change {
       hwpt.devices.add(each);
     }
     group.hwpt = hwpt;
-    if (old.automatic) world.removeHwpt(old);
+    if (old.automatic && old.devices.size === 0) world.removeHwpt(old);
   };
   return { hwpt, commit };
 }

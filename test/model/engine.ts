@@ -60,9 +60,9 @@ export class Engine {
     this.setup = setup;
     this.sim = new Sim({ faults: this.faults, checkLocks: true });
     this.machine = new Machine({ sim: this.sim });
-    const { testHardware } = this.machine.iommufd;
-    if (!(testHardware instanceof MockIommu)) throw new Error('the machine has no mock IOMMU');
-    this.mock = testHardware;
+    // An IOMMU whose devices can share groups, in the place of the machine's own.
+    this.mock = new MockIommu(this.machine.iommufd.core, { ram: this.machine.ram });
+    this.machine.iommufd.testHardware = this.mock;
     this.file = this.machine.iommufd.open();
     this.files = FILES.map(({ size, pinnable }, index) => this.newFile(size, pinnable, index));
     this.clients = [this.newClient(0), this.newClient(1)];

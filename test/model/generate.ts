@@ -139,7 +139,7 @@ export class Generator {
   }
 
   private flags(): number {
-    if (this.chance(60)) return this.pick([0, 1, 8, 7 | (1 << 16)]) ?? 0;
+    if (this.chance(60)) return this.pick([0, 1, 8, 7 | (1 << 17)]) ?? 0;
     return (this.chance(4) ? 0 : 1) | (this.pick([6, 6, 6, 4, 2]) ?? 6);
   }
 
@@ -169,8 +169,6 @@ export class Generator {
   }
 
   private make(op: Step['op']): Step {
-    const { below } = this.prng;
-    void below;
     switch (op) {
       case 'ioas_alloc':
         return { op };
@@ -227,7 +225,9 @@ export class Generator {
       case 'hwpt_alloc': {
         const table = this.pick([undefined, undefined, 0, 1, 1, 2]);
         const flags = this.pick([0, 0, 1, 2, 2, 8, 3, 16]) ?? 0;
-        return { op, device: this.ref(), pt: this.ref(), flags, ...(table === undefined ? {} : { table }) };
+        // An IOAS, or nothing: a table to nest on is another matter.
+        const pt = this.chance(50) ? -1000 : this.below(64);
+        return { op, device: this.ref(), pt, flags, ...(table === undefined ? {} : { table }) };
       }
       case 'add_reserved':
         return { op, ioas: this.ref(), start: this.iova(), length: this.bytes() };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Runs sequences: the engine and the model side by side. */
+import type { FileMemory } from '../../src/memory/file_memory.ts';
 import { apply, type Outcome, resolve } from './apply.ts';
 import type { Script, Setup, Step } from './commands.ts';
 import { Comparison, Mismatch } from './compare.ts';
@@ -106,7 +107,7 @@ class Sequence {
       if (setup.seed % 5 === 0) mm.kill();
       process.exit();
     }
-    for (const file of engine.files) file.pinObserver?.gone();
+    for (const file of engine.files as readonly FileMemory[]) file.pinObserver?.gone();
     this.expectNothingLeft();
   }
 

@@ -148,7 +148,7 @@ export function probeProgram(includes, names) {
   }
   print('\n}, "constants": {\n');
   names.constants.forEach((name, i) =>
-    print(`${i ? ',\n' : ''}"${name}": %llu`, `(unsigned long long)(${name})`),
+    print(`${i ? ',\n' : ''}"${name}": %lld`, `(long long)(${name})`),
   );
   print('\n}}\n');
   lines.push('\treturn 0;', '}', '');
