@@ -4,8 +4,7 @@ import { isatty } from 'node:tty';
 import { HostError } from '../host/host_error.ts';
 import type { Observer } from '../host/observer.ts';
 import { run } from '../host/run.ts';
-import { Machine } from '../src/machine/machine.ts';
-import { devicesOf } from './devices.ts';
+import type { Device } from '../host/device.ts';
 import { DescriptorSink, type LineSink } from './line_sink.ts';
 import type { RunArguments } from './run_arguments.ts';
 import { styleFor } from './style.ts';
@@ -60,23 +59,28 @@ async function reportsOf(
   };
 }
 
-/** YAML and schema are loaded only where a machine is named. */
-async function machineOf(name: string | undefined): Promise<Machine> {
-  if (name === undefined) return new Machine();
+/**
+ * The devices of the machine that was asked for. The engine, and for a machine file YAML and its schema, are loaded here, while
+ * the host makes a thread for the program.
+ */
+async function devicesFor(machine: string | undefined): Promise<readonly Device[]> {
+  const { Machine } = await import('../src/machine/machine.ts');
+  const { devicesOf } = await import('./devices.ts');
+  if (machine === undefined) return devicesOf(new Machine().iommufd);
   const { findMachine } = await import('./machine/machine_file.ts');
-  return new Machine({ description: findMachine(name) });
+  return devicesOf(new Machine({ description: findMachine(machine) }).iommufd);
 }
 
 /** Runs a program under the engine; returns the exit status that iommulator ends with. Throws HostError. */
 export async function runCommand(options: RunArguments): Promise<number> {
-  const machine = await machineOf(options.machine);
   const fd = options.output === undefined ? STANDARD_ERROR : openOutput(options.output);
   const sink = new DescriptorSink(fd);
   const wanted = options.strace || options.summary;
   const reports = wanted ? await reportsOf(options, sink, isatty(fd)) : undefined;
   const { exitStatus, why } = await run({
     command: options.command,
-    devices: devicesOf(machine.iommufd),
+    devices: () => devicesFor(options.machine),
+    asRoot: options.asRoot,
     fast: options.fast,
     allowIoUring: options.allowIoUring,
     ...(reports && { observer: reports.observer }),

@@ -28,6 +28,8 @@ export interface TaskHost {
   /** Scratch of at least 256 bytes: `struct stat`, rlimits, capability sets. */
   readonly scratch: number;
   readonly permissions: Permissions;
+  /** Capabilities that we lack ourselves count as held by every client. */
+  readonly asRoot: boolean;
   readonly cache: IdentityCache;
   readonly clients: Clients;
   readonly warn: (pid: number, text: string) => void;
@@ -86,11 +88,18 @@ export class ClientTask implements Task {
   }
 
   capable(capability: number): boolean {
+    if (this.isCapable(this.tid, capability)) return true;
+    // What nobody here can have, the client can not have given up either.
+    return this.host.asRoot && !this.isCapable(0, capability);
+  }
+
+  /** Whether a thread (0: ours) has a capability in effect. */
+  private isCapable(tid: number, capability: number): boolean {
     const { libc, arena, arch, scratch } = this.host;
     // Header: version and pid; data: effective, permitted, inheritable, twice 32 bits.
     const at = scratch >>> 2;
     arena.u32[at] = CAPABILITY_VERSION_3;
-    arena.u32[at + 1] = this.tid;
+    arena.u32[at + 1] = tid;
     const header = arena.base + scratch;
     if (libc.call2(arch.calls.capget, header, header + 16) !== 0) return false;
     const word = arena.u32[at + 4 + (capability >= 32 ? 3 : 0)] as number;

@@ -18,8 +18,8 @@ export interface Mapper {
 }
 
 /**
- * The files that clients share memory through, one object per (device, inode). Objects live until the run ends: the
- * engine may hold one for as long as a page of it is pinned, and nothing tells us when it lets go.
+ * The files that clients share memory through, one object per (device, inode), for as long as the engine holds one or
+ * pins a page of it. Our descriptors keep such a file's memory in use, so idle ones are closed after each close and exit.
  */
 export class FileMemories {
   private readonly libc: Libc;
@@ -104,6 +104,15 @@ export class FileMemories {
     const magic = this.arena.u32[this.statfsBuffer >>> 2];
     if (magic === TMPFS_MAGIC) return 'shmem';
     return magic === HUGETLBFS_MAGIC ? 'hugetlbfs' : 'other';
+  }
+
+  /** Gives up the files that the engine has let go of. */
+  sweep(): void {
+    for (const [key, file] of this.known) {
+      if (!file.isIdle) continue;
+      this.known.delete(key);
+      file.close();
+    }
   }
 
   close(): void {

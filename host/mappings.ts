@@ -36,10 +36,13 @@ export class Mappings {
     this.name = arena.take(NAME_BYTES);
   }
 
-  /** The mapping that holds `address`, or undefined. */
-  at(pid: number, address: bigint): MapsLine | undefined {
+  /**
+   * The mapping that holds `address`, or undefined. `mapsFd` is an open /proc/PID/maps of the same address space, where the
+   * caller keeps one: opening it anew takes longer than all the rest.
+   */
+  at(pid: number, address: bigint, mapsFd?: number): MapsLine | undefined {
     if (this.hasQuery) {
-      const found = this.ask(pid, address);
+      const found = mapsFd === undefined ? this.ask(pid, address) : this.queryAt(mapsFd, address);
       if (found !== 'unsupported') return found;
       this.hasQuery = false;
     }
@@ -62,6 +65,12 @@ export class Mappings {
     } catch {
       return undefined;
     }
+    const found = this.queryAt(fd, address);
+    closeSync(fd);
+    return found;
+  }
+
+  private queryAt(fd: number, address: bigint): MapsLine | undefined | 'unsupported' {
     const { arena, query } = this;
     arena.u8.fill(0, query, query + QUERY_BYTES);
     // struct procmap_query: size, query_flags, query_addr, then results; linux/fs.h.
@@ -71,7 +80,6 @@ export class Mappings {
     arena.writeWord(query + 88, arena.base + this.name);
     const result = this.libc.ioctl(fd, PROCMAP_QUERY, arena.base + query);
     const errno = result < 0 ? this.libc.errno() : 0;
-    closeSync(fd);
     if (errno === ENOTTY) return 'unsupported';
     if (errno !== 0) return undefined;
     const word = (index: number): bigint => arena.u64[(query >>> 3) + index] as bigint;

@@ -33,6 +33,7 @@ export class ProcessFileMemory implements FileMemory {
   readonly pinnable: boolean;
   /** Set by the engine: hears of truncation and punched holes. */
   pinObserver: PinObserver | undefined;
+  private holds = 0;
   private readonly facts: FileFacts;
   private readonly libc: Libc;
   private readonly transfer: MemoryTransfer;
@@ -61,6 +62,19 @@ export class ProcessFileMemory implements FileMemory {
     this.stat = host.statBuffer;
     this.statSizeOffset = host.statSizeOffset;
     this.fstatNr = host.fstatNr;
+  }
+
+  hold(): void {
+    this.holds++;
+  }
+
+  drop(): void {
+    this.holds--;
+  }
+
+  /** The engine neither holds it nor pins a page of it. */
+  get isIdle(): boolean {
+    return this.holds === 0 && this.pinObserver?.hasPins() !== true;
   }
 
   size(): bigint {
@@ -94,6 +108,9 @@ export class ProcessFileMemory implements FileMemory {
   /** Gives our descriptor up. The object answers false from now on. */
   close(): void {
     if (this.facts.fd !== undefined) closeSync(this.facts.fd);
+    const observer = this.pinObserver;
+    this.pinObserver = undefined;
+    observer?.gone();
   }
 
   private throughMapper(

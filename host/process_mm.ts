@@ -8,7 +8,7 @@ import type { Libc } from './libc.ts';
 import type { Mappings } from './mappings.ts';
 import type { MemoryTransfer } from './memory_transfer.ts';
 import type { PinObserver } from '../src/memory/pin_observer.ts';
-import { O_CLOEXEC, O_RDWR } from './uapi.ts';
+import { O_CLOEXEC, O_RDONLY, O_RDWR } from './uapi.ts';
 
 const AHEAD_BYTES = 128;
 
@@ -30,6 +30,8 @@ export class ProcessMm implements Mm {
   /** Set by the engine when it first pins something here. */
   pinObserver: PinObserver | undefined;
   readonly memFd: number | undefined;
+  /** An open /proc/PID/maps, which keeps to its address space just so; opened when first needed. */
+  private mapsFd: number | undefined;
   /** Process ids seen to use it. */
   readonly users = new Set<number>();
   /** The thread that makes the call being answered: certainly alive, and certainly in this address space. */
@@ -46,7 +48,7 @@ export class ProcessMm implements Mm {
     this.host = host;
     this.probe = probe;
     this.users.add(pid);
-    this.memFd = openMem(pid);
+    this.memFd = openProc(pid, 'mem', O_RDWR);
   }
 
   get alive(): boolean {
@@ -109,7 +111,9 @@ export class ProcessMm implements Mm {
 
   mappingAt(address: bigint): Mapping | undefined {
     const tid = this.pid;
-    const line = tid === undefined ? undefined : this.host.mappings.at(tid, address);
+    if (tid !== undefined && this.mapsFd === undefined)
+      this.mapsFd = openProc(tid, 'maps', O_RDONLY);
+    const line = tid === undefined ? undefined : this.host.mappings.at(tid, address, this.mapsFd);
     if (tid === undefined || line === undefined) return undefined;
     return {
       start: line.start,
@@ -143,6 +147,7 @@ export class ProcessMm implements Mm {
     this.users.clear();
     this.current = undefined;
     if (this.memFd !== undefined) closeQuietly(this.memFd);
+    if (this.mapsFd !== undefined) closeQuietly(this.mapsFd);
     const observer = this.pinObserver;
     this.pinObserver = undefined;
     observer?.gone();
@@ -150,9 +155,9 @@ export class ProcessMm implements Mm {
 }
 
 /** Undefined where the process may not be traced by us (not dumpable): then only protected copies work. */
-function openMem(pid: number): number | undefined {
+function openProc(pid: number, name: 'mem' | 'maps', mode: number): number | undefined {
   try {
-    return openSync(`/proc/${pid}/mem`, O_RDWR | O_CLOEXEC);
+    return openSync(`/proc/${pid}/${name}`, mode | O_CLOEXEC);
   } catch {
     return undefined;
   }

@@ -25,6 +25,8 @@ export interface RunOptions {
   readonly fast?: boolean;
   /** Let clients use io_uring, whose operations we do not see. */
   readonly allowIoUring?: boolean;
+  /** Answer privileged requests as for root, except where a client gave up a capability that it had. */
+  readonly asRoot?: boolean;
   /** Called once for each address space, before the engine sees it: the place to set its `pinObserver`. */
   readonly onMm?: (mm: ProcessMm) => void;
   /** Work of the engine that is due by time. */
@@ -53,6 +55,15 @@ export function chooseRange(nofile: number | undefined): FdRange {
   return { low: high - Math.min(RANGE_NUMBERS, high >> 2), high };
 }
 
+/** What serving needs, and the devices to serve. */
+async function load(devices: RunOptions['devices']) {
+  const { Supervisor } = await import('./supervisor.ts');
+  const { Signals } = await import('./signals.ts');
+  const { probePermissions } = await import('./permissions.ts');
+  const known = typeof devices === 'function' ? await devices() : devices;
+  return { Supervisor, Signals, probePermissions, known };
+}
+
 /**
  * Runs a program and serves its devices until the last process that came of it has ended.
  * Throws HostError where this machine does not allow it; anything else that is thrown is a bug of ours or of the engine.
@@ -76,19 +87,17 @@ export async function run(options: RunOptions): Promise<RunResult> {
   // A new thread takes 25 ms to start: the rest is loaded meanwhile.
   const spawning = prepareSpawn(libc, arena, arch, filter, found.path, found.argv, inherited);
   spawning.catch(() => undefined);
-  const { Supervisor } = await import('./supervisor.ts');
-  const { Signals } = await import('./signals.ts');
-  const { probePermissions } = await import('./permissions.ts');
-  const { devices } = options;
-  let known: readonly Device[];
+  let loaded: Awaited<ReturnType<typeof load>>;
   try {
-    known = typeof devices === 'function' ? await devices() : devices;
+    loaded = await load(options.devices);
   } catch (error) {
+    // The thread waits for us: it has to be told, or the process would never end.
     const spawner = await spawning;
     spawner.end();
     closeSync(spawner.listener);
     throw error;
   }
+  const { Supervisor, Signals, probePermissions, known } = loaded;
   const spawner = await spawning;
   // Daemons that the program leaves behind become ours: their memory stays in reach, and the run knows when they end.
   libc.call6(arch.calls.prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0);
@@ -118,6 +127,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
       devices: known,
       observer: options.observer ?? {},
       range,
+      asRoot: options.asRoot ?? false,
       permissions,
       allowIoUring: options.allowIoUring ?? false,
       nofile: inherited.nofile,

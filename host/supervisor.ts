@@ -47,6 +47,8 @@ export interface SupervisorOptions {
   readonly range: FdRange;
   readonly permissions: Permissions;
   readonly allowIoUring: boolean;
+  /** Capabilities that we lack ourselves count as held by every client. */
+  readonly asRoot: boolean;
   /** Soft RLIMIT_NOFILE of the program. */
   readonly nofile: number | undefined;
   readonly timers: Timers | undefined;
@@ -112,6 +114,7 @@ export class Supervisor {
     const taskHost = {
       cache: this.cache,
       permissions: options.permissions,
+      asRoot: options.asRoot,
       libc,
       arena,
       arch,
@@ -180,7 +183,10 @@ export class Supervisor {
       // Linux looked at the others after it found a stopped call: what happened before the call is seen.
       const others = (i32[words + 3] as number) >>> 16;
       if (others || openFiles.unsettled) openFiles.drain();
-      if (others) this.clients.reap();
+      if (others) {
+        this.clients.reap();
+        this.fileMemories.sweep();
+      }
       if (listened & POLLIN) {
         if (notification.receive()) this.dispatch();
       } else {

@@ -2,6 +2,7 @@
 /** Numbers of the Linux interfaces that the supervisor itself uses. Names are the headers'. */
 
 // asm-generic/fcntl.h. O_DIRECTORY, O_NOFOLLOW and O_DIRECT differ between machines.
+export const O_RDONLY = 0;
 export const O_WRONLY = 0o1;
 export const O_RDWR = 0o2;
 export const O_ACCMODE = 0o3;

@@ -38,7 +38,8 @@ function inputsDigest() {
     const { size, mtimeMs } = statSync(path);
     hash.update(`${path.slice(root.length)}\0${size}\0${mtimeMs}\n`);
   };
-  for (const file of ['tsconfig.base.json', 'tsconfig.json']) add(join(root, file));
+  for (const file of ['tsconfig.base.json', 'tsconfig.json', 'tools/bundle.mjs'])
+    add(join(root, file));
   const projects = /** @type {{ references: { path: string }[] }} */ (
     JSON.parse(read(join(root, 'tsconfig.json')))
   ).references;
@@ -85,8 +86,10 @@ function build() {
   const inputs = inputsDigest();
   if (read(builtStamp) === inputs) return;
   console.log('building (tsc -b) ...');
-  const done = spawnSync(process.execPath, [compiler, '-b'], { cwd: root, stdio: 'inherit' });
-  if (done.status !== 0) throw new Failure('the build failed: see above.');
+  for (const step of [[compiler, '-b'], [join(root, 'tools/bundle.mjs')]]) {
+    const done = spawnSync(process.execPath, step, { cwd: root, stdio: 'inherit' });
+    if (done.status !== 0) throw new Failure('the build failed: see above.');
+  }
   mkdirSync(join(root, 'dist'), { recursive: true });
   writeFileSync(builtStamp, inputs);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { z } from 'zod';
-import { reservedKinds } from '../../src/machine/description.ts';
+import { deviceModels, reservedKinds } from '../../src/machine/description.ts';
+import { formatPciAddress, parsePciAddress } from '../../src/pci/address.ts';
 
 const kinds = Object.keys(reservedKinds) as [keyof typeof reservedKinds];
 
@@ -51,14 +52,52 @@ const device = z
     ...(regions !== undefined && { reserved: regions }),
   }));
 
-const iommu = z.strictObject(
-  {
-    name: text,
-    driver: z.literal('mock', { error: 'expected mock: the only driver there is so far' }),
-    devices: z.array(device, isList).default([]),
-  },
-  isMap(['name', 'driver', 'devices']),
+const DMA_BITS = 'expected a number of bits from 1 to 64';
+
+const pciDevice = z
+  .strictObject(
+    {
+      name: text,
+      model: z.enum(deviceModels, { error: `expected one of ${deviceModels.join(', ')}` }),
+      address: z
+        .string({ error: 'expected a PCI address such as "0000:00:02.0"' })
+        .refine(
+          (value) => parsePciAddress(value) !== undefined,
+          'is no PCI address such as "0000:00:02.0": domain, bus, device and function in hexadecimal',
+        ),
+      group: text.optional(),
+      dmaBits: z.bigint({ error: DMA_BITS }).min(1n, DMA_BITS).max(64n, DMA_BITS).optional(),
+      reserved: z.array(reserved, isList).optional(),
+    },
+    isMap(['name', 'model', 'address', 'group', 'dmaBits', 'reserved']),
+  )
+  .transform(({ name, model, address, group, dmaBits, reserved: regions }) => ({
+    name,
+    model,
+    address,
+    ...(group !== undefined && { group }),
+    ...(dmaBits !== undefined && { dmaBits: Number(dmaBits) }),
+    ...(regions !== undefined && { reserved: regions }),
+  }));
+
+const iommuKeys = isMap(['name', 'driver', 'devices']);
+
+const mockIommu = z.strictObject(
+  { name: text, driver: z.literal('mock'), devices: z.array(device, isList).default([]) },
+  iommuKeys,
 );
+
+const pagingIommu = z.strictObject(
+  { name: text, driver: z.literal('paging'), devices: z.array(pciDevice, isList).default([]) },
+  iommuKeys,
+);
+
+const iommu = z.discriminatedUnion('driver', [mockIommu, pagingIommu], {
+  error: (issue) =>
+    issue.code === 'invalid_union'
+      ? 'expected mock (the test driver) or paging (PCI devices that do DMA)'
+      : 'expected a map with name, driver, devices',
+});
 
 /** Names that two of a list share are mistakes of the second. */
 function checkNames(
@@ -69,6 +108,26 @@ function checkNames(
   for (const { name, path } of items) {
     if (seen.has(name)) report([...path, 'name'], `the name "${name}" is used already`);
     seen.add(name);
+  }
+}
+
+/** One function at each address, however it is spelt. */
+function checkAddresses(
+  iommus: readonly z.output<typeof iommu>[],
+  report: (path: readonly PropertyKey[], message: string) => void,
+): void {
+  const seen = new Map<string, string>();
+  for (const [i, { driver, devices }] of iommus.entries()) {
+    if (driver !== 'paging') continue;
+    for (const [j, { address, name }] of devices.entries()) {
+      const parsed = parsePciAddress(address);
+      if (!parsed) continue;
+      const bdf = formatPciAddress(parsed);
+      const other = seen.get(bdf);
+      const path = ['iommus', i, 'devices', j, 'address'];
+      if (other !== undefined) report(path, `"${other}" is at ${bdf} already`);
+      seen.set(bdf, name);
+    }
   }
 }
 
@@ -94,4 +153,5 @@ export const machineSchema = z
       all.map(({ name }, j) => ({ name, path: ['iommus', i, 'devices', j] })),
     );
     checkNames(devices, report);
+    checkAddresses(iommus, report);
   });

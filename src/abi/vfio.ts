@@ -5,19 +5,7 @@
  * length 0, which counts for the alignment and not for the size, as in C.
  */
 import { ioctlNumber } from './ioctl.ts';
-import {
-  array,
-  flagsOf,
-  hex,
-  oneOf,
-  pointer,
-  reserved,
-  struct,
-  u8,
-  u16,
-  u32,
-  u64,
-} from './struct.ts';
+import { array, flagsOf, hex, pointer, reserved, struct, u8, u32, u64 } from './struct.ts';
 import { VFIO_BASE, VFIO_TYPE } from './vfio_cmd.ts';
 import { vfio_info_cap_header } from './vfio_info_cap.ts';
 

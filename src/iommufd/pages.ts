@@ -74,6 +74,7 @@ export class Pages {
     this.payer = payer;
     this.accountMode = accountMode;
     if (source.kind === 'dmabuf') source.buffer.attach(this);
+    if (source.kind === 'file') source.file?.hold?.();
   }
 
   get(): this {
@@ -82,7 +83,10 @@ export class Pages {
   }
 
   put(): void {
-    if (--this.references === 0 && this.source.kind === 'dmabuf') this.source.buffer.detach(this);
+    if (--this.references > 0) return;
+    const { source } = this;
+    if (source.kind === 'dmabuf') source.buffer.detach(this);
+    if (source.kind === 'file') source.file?.drop?.();
   }
 
   /** The exporter takes its DMA-buf back: domains lose the pages, which stay dead even if it is lent out again. */

@@ -29,14 +29,43 @@ export interface DeviceDescription {
   readonly reserved?: readonly ReservedDescription[];
 }
 
-/** IOMMU hardware with its driver: so far the test driver's mock. */
-export interface IommuDescription {
+/** Device models that do DMA, by the names that a machine file uses. */
+export const deviceModels = ['edu'] as const;
+export type DeviceModel = (typeof deviceModels)[number];
+
+/** A PCI function that is there from the beginning. */
+export interface PciDeviceDescription {
+  /** For people, and for error messages; unique in the machine. */
+  readonly name: string;
+  readonly model: DeviceModel;
+  /** `0000:00:02.0`; unique in the machine. */
+  readonly address: string;
+  /** Functions of one IOMMU that name the same group share it; absent: a group of its own. */
+  readonly group?: string;
+  /** Bits of its DMA addresses; absent: what the model has (edu: 28). */
+  readonly dmaBits?: number;
+  /** Beside what its IOMMU reserves: with `paging`, the window of x86's interrupt messages. */
+  readonly reserved?: readonly ReservedDescription[];
+}
+
+/** The test driver's IOMMU: programs make its devices, which take the shapes of `devices`. */
+export interface MockIommuDescription {
   readonly name: string;
   readonly driver: 'mock';
   readonly devices: readonly DeviceDescription[];
 }
 
-/** A machine as data. The test driver's devices take the shapes of `devices` in order; further ones are plain. */
+/** An IOMMU that only maps, with PCI functions behind it. */
+export interface PagingIommuDescription {
+  readonly name: string;
+  readonly driver: 'paging';
+  readonly devices: readonly PciDeviceDescription[];
+}
+
+/** IOMMU hardware with its driver. */
+export type IommuDescription = MockIommuDescription | PagingIommuDescription;
+
+/** A machine as data. The test driver's devices take the shapes of the mock's `devices` in order; further ones are plain. */
 export interface MachineDescription {
   readonly name: string;
   /** One line for people. */

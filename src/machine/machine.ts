@@ -1,34 +1,60 @@
 // SPDX-License-Identifier: Apache-2.0
 import { MockIommu } from '../drivers/mock/mock_iommu.ts';
+import { PagingIommu } from '../drivers/paging/paging_iommu.ts';
 import { Iommufd } from '../iommufd/iommufd.ts';
 import type { ClientMemory } from '../memory/client_memory.ts';
 import { Ram } from '../memory/ram.ts';
+import type { DmaObserver } from '../pci/dma.ts';
+import type { PciFunction } from '../pci/function.ts';
 import { Sim } from '../sim/sim.ts';
-import type { MachineDescription } from './description.ts';
+import type { MachineDescription, MockIommuDescription } from './description.ts';
 import { MockShapes } from './mock_shapes.ts';
+import { makePciDevices, placeBars } from './pci_devices.ts';
 import { defaultMachine } from './presets.ts';
 
-/** A whole machine: which IOMMUs it has, with their drivers, behind one /dev/iommu. */
+/** A whole machine: which IOMMUs it has, with their drivers and devices, behind one /dev/iommu. */
 export class Machine {
   readonly description: MachineDescription;
   readonly iommufd: Iommufd;
   /** Where page tables live. */
   readonly ram: Ram;
+  /** The PCI functions, by ascending address. */
+  readonly pciDevices: readonly PciFunction[];
+  /** Who is told of each DMA; set it at any time. */
+  dmaObserver: DmaObserver | undefined = undefined;
 
+  /** RangeError where the description cannot be: a PCI address that is none, or that two functions have. */
   constructor(options: { readonly description?: MachineDescription; readonly sim?: Sim } = {}) {
     const { description = defaultMachine, sim = new Sim() } = options;
     this.description = description;
     this.iommufd = new Iommufd({ sim });
     this.ram = new Ram({ faults: sim.faults });
-    const iommus = description.iommus.map((iommu) => ({
-      description: iommu,
-      mock: new MockIommu(this.iommufd.core, { ram: this.ram }),
-    }));
-    if (iommus.length) this.iommufd.testHardware = new MockShapes(iommus);
+    const mocks: { readonly description: MockIommuDescription; readonly mock: MockIommu }[] = [];
+    const functions: PciFunction[] = [];
+    const pci = { sim, memory: this.memory, observer: () => this.dmaObserver };
+    for (const iommu of description.iommus) {
+      const { core } = this.iommufd;
+      if (iommu.driver === 'mock') {
+        mocks.push({ description: iommu, mock: new MockIommu(core, { ram: this.ram }) });
+      } else {
+        const made = new PagingIommu(core, { name: iommu.name, ram: this.ram });
+        functions.push(...makePciDevices(pci, made, iommu));
+      }
+    }
+    if (mocks.length) this.iommufd.testHardware = new MockShapes(mocks);
+    this.pciDevices = functions.toSorted((a, b) => (a.bdf < b.bdf ? -1 : 1));
+    checkAddresses(this.pciDevices);
+    placeBars(this.pciDevices);
   }
 
   /** The pages of its clients, as frames. */
   get memory(): ClientMemory {
     return this.iommufd.memory;
+  }
+}
+
+function checkAddresses(functions: readonly PciFunction[]): void {
+  for (const [i, { bdf }] of functions.entries()) {
+    if (functions[i + 1]?.bdf === bdf) throw new RangeError(`two functions at ${bdf}`);
   }
 }

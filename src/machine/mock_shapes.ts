@@ -4,7 +4,8 @@ import type { MockIommu } from '../drivers/mock/mock_iommu.ts';
 import type { Device } from '../iommu/device.ts';
 import { type PagingDomain, Prot } from '../iommu/domain.ts';
 import type { TestHardware, TestPaging } from '../iommufd/test_hardware.ts';
-import { type DeviceDescription, type IommuDescription, reservedKinds } from './description.ts';
+import type { DeviceDescription, MockIommuDescription } from './description.ts';
+import { resvRegionsOf } from './reserved.ts';
 
 /** A described device, and the device that has its shape now. */
 interface Shape {
@@ -25,7 +26,7 @@ export class MockShapes implements TestHardware {
   private readonly first: MockIommu;
 
   constructor(
-    iommus: readonly { readonly mock: MockIommu; readonly description: IommuDescription }[],
+    iommus: readonly { readonly mock: MockIommu; readonly description: MockIommuDescription }[],
   ) {
     const [first] = iommus;
     if (!first) throw new RangeError('a machine without IOMMUs has no test hardware');
@@ -39,10 +40,8 @@ export class MockShapes implements TestHardware {
     const shape = this.shapes.find(({ device }) => device === undefined);
     if (!shape) return this.first.createDevice(flags);
     const { mock, description } = shape;
-    const { group, reserved = [] } = description;
-    const resvRegions = reserved.map(({ start, last, kind }) => {
-      return { start, last, prot: Prot.READ | Prot.WRITE, type: reservedKinds[kind] };
-    });
+    const { group } = description;
+    const resvRegions = resvRegionsOf(description);
     const made = mock.createDevice(flags | flagsOf(description), { group, resvRegions });
     if (typeof made !== 'number') shape.device = made;
     return made;

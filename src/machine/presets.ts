@@ -1,45 +1,75 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { DeviceDescription, MachineDescription } from './description.ts';
+import type {
+  DeviceDescription,
+  MachineDescription,
+  MockIommuDescription,
+  PagingIommuDescription,
+  PciDeviceDescription,
+} from './description.ts';
 
-const mock = (devices: readonly DeviceDescription[]): MachineDescription['iommus'] => [
-  { name: 'iommu0', driver: 'mock', devices },
-];
+const mock = (devices: readonly DeviceDescription[] = []): MockIommuDescription => {
+  return { name: 'iommu0', driver: 'mock', devices };
+};
+const paging = (devices: readonly PciDeviceDescription[]): PagingIommuDescription => {
+  return { name: 'iommu1', driver: 'paging', devices };
+};
+
+const edu: PciDeviceDescription = { name: 'edu0', model: 'edu', address: '0000:00:02.0' };
 
 /** The machine where nobody asks for another. */
 export const defaultMachine: MachineDescription = {
-  name: 'test-driver',
-  summary: "the test driver's IOMMU, as a kernel with CONFIG_IOMMUFD_TEST has it (the default)",
-  iommus: mock([]),
+  name: 'edu',
+  summary: "an edu device on PCI, beside the test driver's IOMMU (the default)",
+  iommus: [mock(), paging([edu])],
 };
 
 /** Common shapes, by name. */
 export const presets: readonly MachineDescription[] = [
   defaultMachine,
   {
+    name: 'test-driver',
+    summary: "the test driver's IOMMU alone, as a kernel with CONFIG_IOMMUFD_TEST has it",
+    iommus: [mock()],
+  },
+  {
+    name: 'two-edu-in-one-group',
+    summary: 'two edu devices that their IOMMU cannot keep apart: one owner, one table',
+    iommus: [
+      paging([
+        { ...edu, group: 'slot2' },
+        { ...edu, name: 'edu1', address: '0000:00:02.1', group: 'slot2' },
+      ]),
+    ],
+  },
+  {
     name: 'one-device',
     summary: 'one device in a group of its own, with PASIDs',
-    iommus: mock([{ name: 'dev0', pasid: true }]),
+    iommus: [mock([{ name: 'dev0', pasid: true }])],
   },
   {
     name: 'two-in-one-group',
     summary: 'two devices that share a group: attached, replaced and detached together',
-    iommus: mock([
-      { name: 'dev0', group: 'shared' },
-      { name: 'dev1', group: 'shared' },
-    ]),
+    iommus: [
+      mock([
+        { name: 'dev0', group: 'shared' },
+        { name: 'dev1', group: 'shared' },
+      ]),
+    ],
   },
   {
     name: 'reserved-regions',
     summary: 'a device with a message-interrupt window and a region for its firmware',
-    iommus: mock([
-      {
-        name: 'dev0',
-        reserved: [
-          { start: 0xfee0_0000n, last: 0xfeef_ffffn, kind: 'msi' },
-          { start: 0x2000_0000n, last: 0x200f_ffffn, kind: 'reserved' },
-        ],
-      },
-    ]),
+    iommus: [
+      mock([
+        {
+          name: 'dev0',
+          reserved: [
+            { start: 0xfee0_0000n, last: 0xfeef_ffffn, kind: 'msi' },
+            { start: 0x2000_0000n, last: 0x200f_ffffn, kind: 'reserved' },
+          ],
+        },
+      ]),
+    ],
   },
   {
     name: 'no-iommu',

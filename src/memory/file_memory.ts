@@ -10,6 +10,9 @@ export interface FileMemory {
   readonly name: string;
   /** Set when pages of it are first looked up; the owner calls it before it gives pages up. */
   pinObserver?: PinObserver | undefined;
+  /** The engine will come back to it after this call, until `drop`; each hold is dropped once. Pins hold it by themselves. */
+  hold?(): void;
+  drop?(): void;
   /** Present size in bytes. */
   size(): bigint;
   /** Whether `memfd_pin_folios` of Linux accepts it: memfd, shmem, hugetlbfs; not a regular file or a device. */

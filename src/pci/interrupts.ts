@@ -65,8 +65,12 @@ export class Interrupts {
     return (this.msix?.enabled ?? false) || (this.msi?.enabled ?? false);
   }
 
-  /** The device model: send the message of a vector (`usesMessages`), which is pending while it is masked. */
+  /**
+   * The device model: send the message of a vector (`usesMessages`), which is pending while it is masked. A message is a write to
+   * memory: with Bus Master Enable off it is lost.
+   */
   send(vector: number): void {
+    if (command.fields.BusMasterEnable.get(this.#config.get(CONFIG.Command, 2)) === 0) return;
     if (this.msix?.enabled) {
       const message = this.msix.send(vector);
       if (message) this.sink?.msix(vector, message);
@@ -86,14 +90,10 @@ export class Interrupts {
   /** For the function: something in config space that decides about interrupts has changed. */
   update(): void {
     const config = this.#config;
-    const { lo } = status.fields.InterruptStatus.maskLo
-      ? { lo: status.fields.InterruptStatus.maskLo }
-      : { lo: 0 };
     const held = config.get(CONFIG.Status, 2);
-    config.set(CONFIG.Status, 2, this.#level ? held | lo : held & ~lo);
+    config.set(CONFIG.Status, 2, status.fields.InterruptStatus.setLo(held, this.#level ? 1 : 0));
     const disabled =
-      command.fields.InterruptDisable.get(config.get(CONFIG.Command, 2)) === 1 ||
-      this.usesMessages;
+      command.fields.InterruptDisable.get(config.get(CONFIG.Command, 2)) === 1 || this.usesMessages;
     const asserted = this.#level && !disabled;
     if (asserted !== this.#asserted) {
       this.#asserted = asserted;
@@ -114,7 +114,6 @@ export class Interrupts {
   /** For the function: a reset. */
   reset(): void {
     this.#level = false;
-    this.msi?.reset();
     this.msix?.reset();
     this.update();
   }

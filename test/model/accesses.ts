@@ -24,7 +24,11 @@ export function checkJoin(space: Ioas, pins: boolean): void {
 }
 
 /** What creating an access comes to; throws. */
-export function creating(world: World, ioas: number, flags: number): { access: Access; commit(): void } {
+export function creating(
+  world: World,
+  ioas: number,
+  flags: number,
+): { access: Access; commit(): void } {
   if (flags & ~1) refuse('EOPNOTSUPP');
   const id = world.freeId();
   const space = world.get(ioas, 'IOAS');
@@ -76,7 +80,11 @@ export interface PinRequest {
 }
 
 /** What pinning comes to; throws. Where `va` is not 0 the pages there must be the ones that are pinned. */
-export function pinning(world: World, access: Access, request: PinRequest): { id: number; commit(): void } {
+export function pinning(
+  world: World,
+  access: Access,
+  request: PinRequest,
+): { id: number; commit(): void } {
   const { iova, length, va } = request;
   const write = (request.flags & WRITE) !== 0;
   const plan = new Pinning();
@@ -104,7 +112,12 @@ export function pinning(world: World, access: Access, request: PinRequest): { id
   return { id, commit };
 }
 
-function checkPages(world: World, request: PinRequest, pieces: readonly Piece[], plan: Pinning): void {
+function checkPages(
+  world: World,
+  request: PinRequest,
+  pieces: readonly Piece[],
+  plan: Pinning,
+): void {
   const { mm } = world.processes[request.by];
   const { iova, length, va } = request;
   const into = iova % PAGE_N;

@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One step in the model: what it answers and what it changes. */
-import { accessAt, checkJoin, checkRequest, closeAccess, copy, creating, pinning, replaceIoas } from './accesses.ts';
+import {
+  accessAt,
+  checkJoin,
+  checkRequest,
+  closeAccess,
+  copy,
+  creating,
+  pinning,
+  replaceIoas,
+} from './accesses.ts';
 import { attaching, detach, replacing } from './attach.ts';
 import type { By, Step } from './commands.ts';
 import {
@@ -38,7 +47,11 @@ export function resolve(world: World, step: Step): Step {
     case 'destroy':
       return { ...step, id: world.idOf(step.id) };
     case 'copy':
-      return { ...step, ioas: world.idOf(step.ioas, 'IOAS'), source: world.idOf(step.source, 'IOAS') };
+      return {
+        ...step,
+        ioas: world.idOf(step.ioas, 'IOAS'),
+        source: world.idOf(step.source, 'IOAS'),
+      };
     case 'map_file':
       return {
         ...step,
@@ -64,7 +77,11 @@ export function resolve(world: World, step: Step): Step {
         pt: world.idOf(step.pt, 'IOAS', 'HWPT_PAGING'),
       };
     case 'hwpt_alloc':
-      return { ...step, device: world.idOf(step.device, 'DEVICE'), pt: world.idOf(step.pt, 'IOAS') };
+      return {
+        ...step,
+        device: world.idOf(step.device, 'DEVICE'),
+        pt: world.idOf(step.pt, 'IOAS'),
+      };
     case 'check_map':
       return { ...step, hwpt: world.idOf(step.hwpt, 'HWPT_PAGING') };
     case 'access_replace':
@@ -152,7 +169,8 @@ function perform(world: World, step: Step): Outcome['out'] | void {
         if (range.start >= range.last) refuse('EINVAL');
         if (ranges.slice(0, index).some((other) => meets(other, range))) refuse('EINVAL');
       }
-      if (ranges.some((range) => space.reserved.some((reserved) => meets(reserved, range)))) refuse('EADDRINUSE');
+      if (ranges.some((range) => space.reserved.some((reserved) => meets(reserved, range))))
+        refuse('EADDRINUSE');
       space.allowed = ranges;
       return;
     }
@@ -186,6 +204,7 @@ function perform(world: World, step: Step): Outcome['out'] | void {
       if (step.flags & ~DEVICE_FLAGS) refuse('EINVAL');
       const [mockId = 0, deviceId = 0, hwptId = 0] = world.freeIds(3);
       const device = new Device(new Group(), (step.flags & NO_DIRTY) !== 0, []);
+      if (step.pt === deviceId) refuse('EINVAL'); // the device is bound, and has this id, before it is attached
       const { hwpt, commit } = attaching(world, device, step.pt, hwptId);
       respond(step);
       device.id = deviceId;
@@ -253,7 +272,13 @@ function perform(world: World, step: Step): Outcome['out'] | void {
     case 'dmabuf_get': {
       const count = Math.ceil(step.length / PAGE);
       if (count === 0 || count > 512) refuse('EINVAL');
-      return { fd: world.install(step.by, { kind: 'dmabuf', pages: world.maker.make(count), revoked: false }) };
+      return {
+        fd: world.install(step.by, {
+          kind: 'dmabuf',
+          pages: world.maker.make(count),
+          revoked: false,
+        }),
+      };
     }
     case 'dmabuf_revoke': {
       const open = world.processes[step.by].fds.get(step.fd) ?? refuse('EBADF');
@@ -269,7 +294,11 @@ function perform(world: World, step: Step): Outcome['out'] | void {
       process.mm.unmap(step.page, step.pages);
       const { offset, writable } = step;
       const file = step.file === undefined ? undefined : world.file(step.file);
-      world.mapMemory(process, step.page, step.pages, { offset, writable, ...(file ? { file } : {}) });
+      world.mapMemory(process, step.page, step.pages, {
+        offset,
+        writable,
+        ...(file ? { file } : {}),
+      });
       world.changes++;
       return;
     }
@@ -277,7 +306,12 @@ function perform(world: World, step: Step): Outcome['out'] | void {
       world.changes++;
       return world.processes[step.by].mm.unmap(step.page, step.pages);
     case 'mprotect':
-      return world.processes[step.by].mm.protect(step.page, step.pages, step.readable, step.writable);
+      return world.processes[step.by].mm.protect(
+        step.page,
+        step.pages,
+        step.readable,
+        step.writable,
+      );
     case 'end':
       return end(world, step.killed);
     case 'device_add': {

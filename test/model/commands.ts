@@ -39,7 +39,11 @@ export type Command =
       readonly from: bigint;
       readonly iova: bigint;
     }
-  | { readonly op: 'allow'; readonly ioas: Ref; readonly ranges: readonly (readonly [bigint, bigint])[] }
+  | {
+      readonly op: 'allow';
+      readonly ioas: Ref;
+      readonly ranges: readonly (readonly [bigint, bigint])[];
+    }
   | { readonly op: 'ranges'; readonly ioas: Ref; readonly room: number }
   /** `value` undefined asks. */
   | { readonly op: 'huge_pages'; readonly ioas: Ref; readonly value?: bigint }
@@ -54,7 +58,12 @@ export type Command =
       /** The page table type of the test driver's data; undefined: no data. */
       readonly table?: number;
     }
-  | { readonly op: 'add_reserved'; readonly ioas: Ref; readonly start: bigint; readonly length: bigint }
+  | {
+      readonly op: 'add_reserved';
+      readonly ioas: Ref;
+      readonly start: bigint;
+      readonly length: bigint;
+    }
   | { readonly op: 'access_create'; readonly by: By; readonly ioas: Ref; readonly flags: number }
   | {
       readonly op: 'access_pin';
@@ -78,8 +87,20 @@ export type Command =
     }
   | { readonly op: 'access_replace'; readonly by: By; readonly fd: Ref; readonly ioas: Ref }
   | { readonly op: 'close'; readonly by: By; readonly fd: Ref }
-  | { readonly op: 'check_map'; readonly hwpt: Ref; readonly iova: bigint; readonly length: bigint; readonly va: bigint }
-  | { readonly op: 'check_refs'; readonly by: By; readonly va: bigint; readonly length: bigint; readonly refs: number }
+  | {
+      readonly op: 'check_map';
+      readonly hwpt: Ref;
+      readonly iova: bigint;
+      readonly length: bigint;
+      readonly va: bigint;
+    }
+  | {
+      readonly op: 'check_refs';
+      readonly by: By;
+      readonly va: bigint;
+      readonly length: bigint;
+      readonly refs: number;
+    }
   | { readonly op: 'dmabuf_get'; readonly by: By; readonly length: number }
   | { readonly op: 'dmabuf_revoke'; readonly by: By; readonly fd: Ref; readonly revoked: number }
   | { readonly op: 'memory_limit'; readonly limit: number }

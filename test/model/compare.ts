@@ -10,7 +10,7 @@ import { HwptPaging } from '../../src/iommufd/hw_pagetable.ts';
 import { Ioas as EngineIoas } from '../../src/iommufd/ioas.ts';
 import type { IommufdObject } from '../../src/iommufd/objects.ts';
 import type { Engine } from './engine.ts';
-import { leavesOf } from './leaves.ts';
+import { isSameMapped, leavesOf, type Snapshot, takeSnapshot } from './tables.ts';
 import { HALF, type Page, PAGE } from './memory.ts';
 import { Device, Hwpt } from './objects.ts';
 import { type Area, Ioas, length, pageAt, type Range, type Source, translate } from './space.ts';
@@ -21,19 +21,17 @@ export class Mismatch extends Error {}
 
 function expectSame(what: string, found: unknown, expected: unknown): void {
   if (found !== expected)
-    throw new Mismatch(`${what} is ${String(found)} in the engine, ${String(expected)} in the model`);
-}
-
-/** A table's frames and bytes, as they were compared last. */
-interface Snapshot {
-  readonly frames: readonly number[];
-  readonly bytes: readonly Uint8Array[];
+    throw new Mismatch(
+      `${what} is ${String(found)} in the engine, ${String(expected)} in the model`,
+    );
 }
 
 export class Comparison {
   private readonly world: World;
   private readonly engine: Engine;
   private readonly snapshots = new Map<Table, Snapshot>();
+  /** Failed calls that left tables behind in which nothing is mapped, or took such away. */
+  emptyTables = 0;
   /** What `world.changes` was when translations and pins were compared last. */
   private seen = -1;
 
@@ -59,7 +57,10 @@ export class Comparison {
     const expected = this.world.sorted();
     const text = (objects: readonly { id: number }[], kind: (object: never) => string): string =>
       objects.map((object) => `${object.id} ${kind(object as never)}`).join(', ');
-    if (found.length !== expected.length || found.some(({ id }, index) => id !== expected[index]?.id)) {
+    if (
+      found.length !== expected.length ||
+      found.some(({ id }, index) => id !== expected[index]?.id)
+    ) {
       expectSame(
         'the list of objects',
         text(found, (object: IommufdObject) => object.type),
@@ -72,7 +73,8 @@ export class Comparison {
       const what = `object ${object.id} (${model.kind})`;
       expectSame(`the type of ${what}`, object.type, model.kind);
       expectSame(`users of ${what}`, object.users, model.users);
-      if (object instanceof EngineIoas && model instanceof Ioas) this.checkSpace(object, model, changed);
+      if (object instanceof EngineIoas && model instanceof Ioas)
+        this.checkSpace(object, model, changed);
       if (object instanceof HwptPaging && model instanceof Hwpt) {
         expectSame(`the IOAS of ${what}`, object.ioas.id, model.space.id);
         expectSame(`automatic of ${what}`, object.automatic, model.automatic);
@@ -113,7 +115,7 @@ export class Comparison {
     source: Source,
     where: string,
   ): void {
-    const { memory } = this.engine.machine;
+    const { memory } = this.engine.iommufd;
     for (const [index, page] of source.pinned) {
       const frame = pages.frames(index, index)[0]?.frame ?? -1;
       this.checkContent(frame, page, 0, `page ${index} of ${where}`);
@@ -126,7 +128,7 @@ export class Comparison {
 
   private checkContent(frame: number, page: Page, half: number, what: string): void {
     const { found, expected } = this;
-    if (!this.engine.machine.memory.read(frame, 0, found))
+    if (!this.engine.iommufd.memory.read(frame, 0, found))
       throw new Mismatch(`${what}: frame 0x${frame.toString(16)} can not be read`);
     page.read(half * HALF, expected);
     for (let i = 0; i < 8; i++) {
@@ -139,7 +141,11 @@ export class Comparison {
     for (const by of [0, 1] as const) {
       const { mm } = this.engine.clients[by];
       const process = this.world.processes[by];
-      expectSame(`locked pages of user ${by}`, this.engine.users[by].lockedPages, process.user.locked);
+      expectSame(
+        `locked pages of user ${by}`,
+        this.engine.users[by].lockedPages,
+        process.user.locked,
+      );
       expectSame(`locked pages of process ${by}`, mm.locked.lockedPages, process.mm.locked);
       expectSame(`pinned pages of process ${by}`, mm.locked.pinnedPages, process.mm.pinned);
     }
@@ -153,7 +159,11 @@ export class Comparison {
       if (model instanceof Device) this.checkDevice(object.device, model);
       const attachment = object.group.attachments.get(NO_PASID);
       if (model instanceof Device)
-        expectSame(`devices attached beside ${object.id}`, attachment?.devices.size ?? 0, model.group.attached.size);
+        expectSame(
+          `devices attached beside ${object.id}`,
+          attachment?.devices.size ?? 0,
+          model.group.attached.size,
+        );
     }
     expectSame('the number of devices', this.engine.devices.length, this.world.devices.length);
     for (const [index, { device }] of this.engine.devices.entries()) {
@@ -166,14 +176,20 @@ export class Comparison {
     const { hwpt } = model.group;
     const domain = hwpt ? this.domainOf(hwpt.id) : this.engine.mock.ops.blockedDomain;
     if (device.domain !== domain)
-      throw new Mismatch(`${device.name} is not in ${hwpt ? `the domain of HWPT ${hwpt.id}` : 'the blocked domain'}`);
+      throw new Mismatch(
+        `${device.name} is not in ${hwpt ? `the domain of HWPT ${hwpt.id}` : 'the blocked domain'}`,
+      );
     const bound = model.group.members.filter(({ id }) => id !== 0).length;
     expectSame(`owners of the group of ${device.name}`, device.group?.ownerCount, bound);
   }
 
   private domainOf(id: number): MockPagingDomain {
     for (const object of this.engine.file.context.objects)
-      if (object.id === id && object instanceof HwptPaging && object.domain instanceof MockPagingDomain)
+      if (
+        object.id === id &&
+        object instanceof HwptPaging &&
+        object.domain instanceof MockPagingDomain
+      )
         return object.domain;
     throw new Mismatch(`there is no paging table ${id}`);
   }
@@ -184,32 +200,19 @@ export class Comparison {
     for (const hwpt of this.world.of('HWPT_PAGING')) {
       const { table } = this.domainOf(hwpt.id);
       seen.add(table);
-      const isSame = this.isSame(table);
-      if (failed && !isSame) throw new Mismatch(`the failed call changed the bytes of the tables of HWPT ${hwpt.id}`);
-      if (changed || !isSame) this.checkTranslations(hwpt, table);
-      live += (this.snapshots.get(table)?.frames.length ?? 0) * (PAGE / HALF);
+      const before = this.snapshots.get(table);
+      const now = takeSnapshot(table, before);
+      this.snapshots.set(table, now);
+      if (failed && before && now !== before) {
+        if (!isSameMapped(before, now))
+          throw new Mismatch(`the failed call changed the bytes of the tables of HWPT ${hwpt.id}`);
+        this.emptyTables++;
+      }
+      if (changed || now !== before) this.checkTranslations(hwpt, table);
+      live += now.tables.size * (PAGE / HALF);
     }
     for (const table of this.snapshots.keys()) if (!seen.has(table)) this.snapshots.delete(table);
     expectSame('the number of frames that tables take', this.engine.mock.ram.liveFrames, live);
-  }
-
-  /** Whether the tables are the same frames with the same bytes as the last time; remembers them if not. */
-  private isSame(table: Table): boolean {
-    const frames: number[] = [];
-    table.forEachTable(table.top, table.topLevel, (frame) => frames.push(frame));
-    const before = this.snapshots.get(table);
-    const { ram } = table;
-    const size = PAGE / HALF;
-    if (before?.frames.length === frames.length) {
-      const same = frames.every(
-        (frame, index) =>
-          frame === before.frames[index] &&
-          Buffer.compare(ram.bytes(frame, size), before.bytes[index] ?? new Uint8Array()) === 0,
-      );
-      if (same) return true;
-    }
-    this.snapshots.set(table, { frames, bytes: frames.map((frame) => ram.bytes(frame, size).slice()) });
-    return false;
   }
 
   private checkTranslations(hwpt: Hwpt, table: Table): void {
@@ -224,9 +227,12 @@ export class Comparison {
         const iova = area.start + BigInt(done * HALF);
         const leaf = leaves[at];
         const where = `iova 0x${iova.toString(16)} in HWPT ${hwpt.id}`;
-        if (!leaf || BigInt(leaf.iova + into) * BigInt(HALF) !== iova) throw new Mismatch(`${where} is not mapped`);
+        if (!leaf || BigInt(leaf.iova + into) * BigInt(HALF) !== iova)
+          throw new Mismatch(`${where} is not mapped`);
         if (into === 0 && hwpt.space.noLargePages && leaf.frames > PAGE / HALF)
-          throw new Mismatch(`${where} has an entry of ${leaf.frames} frames though large pages are off`);
+          throw new Mismatch(
+            `${where} has an entry of ${leaf.frames} frames though large pages are off`,
+          );
         expectSame(`prot of ${where}`, leaf.prot, prot);
         this.checkTranslation(area, iova, leaf.frame + into, where);
         if (++into < leaf.frames) continue;

@@ -11,7 +11,7 @@ import type { IommufdDevice } from '../../src/iommufd/device.ts';
 import type { IoctlResult } from '../../src/kernel/file.ts';
 import { Capability } from '../../src/kernel/task.ts';
 import { LocalProcess } from '../../src/kernel/local_process.ts';
-import { Machine } from '../../src/machine/machine.ts';
+import { Iommufd } from '../../src/iommufd/iommufd.ts';
 import type { User } from '../../src/memory/accounting.ts';
 import { LocalFile, LocalMm } from '../../src/memory/local_mm.ts';
 import { Faults } from '../../src/sim/faults.ts';
@@ -42,7 +42,7 @@ export interface EngineDevice {
 export class Engine {
   readonly faults = new Faults();
   readonly sim: Sim;
-  readonly machine: Machine;
+  readonly iommufd: Iommufd;
   readonly mock: MockIommu;
   readonly file: IommufdFile;
   readonly fd: number;
@@ -59,11 +59,11 @@ export class Engine {
   constructor(setup: Setup) {
     this.setup = setup;
     this.sim = new Sim({ faults: this.faults, checkLocks: true });
-    this.machine = new Machine({ sim: this.sim });
-    // An IOMMU whose devices can share groups, in the place of the machine's own.
-    this.mock = new MockIommu(this.machine.iommufd.core, { ram: this.machine.ram });
-    this.machine.iommufd.testHardware = this.mock;
-    this.file = this.machine.iommufd.open();
+    this.iommufd = new Iommufd({ sim: this.sim });
+    // A machine with nothing else in it, on which devices can share groups.
+    this.mock = new MockIommu(this.iommufd.core);
+    this.iommufd.testHardware = this.mock;
+    this.file = this.iommufd.open();
     this.files = FILES.map(({ size, pinnable }, index) => this.newFile(size, pinnable, index));
     this.clients = [this.newClient(0), this.newClient(1)];
     this.fd = FIRST_FD;
@@ -78,7 +78,8 @@ export class Engine {
   }
 
   private tagPages(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length; at += PAGE) tag(bytes.subarray(at, at + PAGE), this.serial++);
+    for (let at = 0; at < bytes.length; at += PAGE)
+      tag(bytes.subarray(at, at + PAGE), this.serial++);
   }
 
   newClient(by: By): Client {
@@ -120,7 +121,7 @@ export class Engine {
   tagFrames(frame: number, pages: number): void {
     const bytes = new Uint8Array(pages * PAGE);
     this.tagPages(bytes);
-    this.machine.memory.write(frame, 0, bytes);
+    this.iommufd.memory.write(frame, 0, bytes);
   }
 
   /** Makes an ioctl of the structure's fields; `reply` is the structure as it came back. */
@@ -134,10 +135,10 @@ export class Engine {
     const { args, process } = this.clients[by];
     args.fill(0, 0, type.size);
     const view = new DataView(args.buffer, args.byteOffset, args.byteLength);
-    writeFields(type as StructType<unknown>, view, 0, { size: type.size, ...fields });
+    writeFields(type, view, 0, { size: type.size, ...fields });
     const result = this.file.ioctl(process, number, readOnly ? ARG_READ_ONLY : ARG);
     this.sim.assertNothingHeld();
-    return { result, reply: type.on(view) as never };
+    return { result, reply: type.on(view) };
   }
 
   test(
@@ -165,7 +166,12 @@ export class Engine {
   }
 }
 
-function writeFields(type: StructType<unknown>, view: DataView, base: number, fields: object): void {
+function writeFields(
+  type: StructType<unknown>,
+  view: DataView,
+  base: number,
+  fields: object,
+): void {
   for (const [name, value] of Object.entries(fields)) {
     const field = type.fields.find((candidate) => candidate.name === name);
     if (!field) throw new TypeError(`${type.cName} has no field ${name}`);

@@ -3,6 +3,7 @@
 import { Prng } from '../../src/base/prng.ts';
 import type { By, Setup, Step } from './commands.ts';
 import { PAGE } from './memory.ts';
+import { Access, type Device } from './objects.ts';
 import { type Area, LAST } from './space.ts';
 import { FILES, WINDOW, type World } from './world.ts';
 
@@ -13,8 +14,8 @@ const SPAN_PAGES = 160;
 
 /** How often each kind of step is drawn, relative to the others. */
 const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
-  ['ioas_alloc', 5],
-  ['destroy', 6],
+  ['ioas_alloc', 4],
+  ['destroy', 4],
   ['map', 22],
   ['map_file', 10],
   ['unmap', 13],
@@ -28,7 +29,7 @@ const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
   ['hwpt_alloc', 5],
   ['add_reserved', 2],
   ['access_create', 4],
-  ['access_pin', 8],
+  ['access_pin', 10],
   ['access_unpin', 4],
   ['access_rw', 6],
   ['access_replace', 3],
@@ -66,7 +67,7 @@ export class Generator {
   /** What differs from sequence to sequence. */
   static setup(seed: number): Setup {
     const prng = new Prng(seed ^ 0x5e70);
-    const limits = [Infinity, Infinity, 200, 64, 24] as const;
+    const limits = [Infinity, 200, 64, 24, 8] as const;
     const memlock = [limits[prng.below(5)] ?? Infinity, limits[prng.below(5)] ?? Infinity] as const;
     return { seed, memlock, ipcLock: prng.below(6) === 0 };
   }
@@ -75,15 +76,59 @@ export class Generator {
     const first = this.count++;
     if (first === 0 && this.chance(2)) return { op: 'rlimit_mode', value: 1n };
     if (this.world.objects.size === 0) return { op: 'ioas_alloc' };
+    let op = this.draw();
+    for (let tries = 0; tries < 8 && !this.makesSense(op) && !this.chance(24); tries++)
+      op = this.draw();
+    const step = this.make(op);
+    return this.chance(40) ? { ...step, readOnly: true } : step;
+  }
+
+  private draw(): Step['op'] {
     let left = (this.prng.below(1 << 20) / (1 << 20)) * this.total;
-    for (const [op, weight] of WEIGHTS) {
-      left -= weight;
-      if (left < 0) {
-        const step = this.make(op);
-        return this.chance(40) ? { ...step, readOnly: true } : step;
-      }
+    return WEIGHTS.find(([, weight]) => (left -= weight) < 0)?.[0] ?? 'ioas_alloc';
+  }
+
+  /** Whether a kind of step can do anything now. */
+  private makesSense(op: Step['op']): boolean {
+    const { world } = this;
+    switch (op) {
+      case 'ioas_alloc':
+        return world.of('IOAS').length < 4;
+      case 'unmap':
+      case 'copy':
+        return world.areas().length > 0;
+      case 'access_create':
+        return world.of('ACCESS').length < 4;
+      case 'access_pin':
+      case 'access_rw':
+      case 'access_replace':
+        return world.of('ACCESS').length > 0;
+      case 'access_unpin':
+        return world.of('ACCESS').some(({ items }) => items.length > 0);
+      case 'mock':
+        return world.of('SELFTEST').length < 5;
+      case 'mock_replace':
+        return world.of('SELFTEST').length > 0;
+      case 'hwpt_alloc':
+        return world.of('DEVICE').length > 0 && world.of('HWPT_PAGING').length < 6;
+      case 'check_map':
+        return world.of('HWPT_PAGING').some(({ space }) => space.areas.length > 0);
+      case 'device_add':
+        return world.devices.length < 6;
+      case 'device_remove':
+      case 'device_bind':
+        return world.devices.some(({ id }) => id === 0);
+      case 'device_unbind':
+      case 'device_attach':
+        return world.devices.some(({ id, isAttached }) => id !== 0 && !isAttached);
+      case 'device_replace':
+      case 'device_detach':
+        return world.devices.some(({ isAttached }) => isAttached);
+      case 'dmabuf_revoke':
+        return [...world.processes[0].fds.values()].some((open) => 'revoked' in open);
+      default:
+        return true;
     }
-    return { op: 'ioas_alloc' };
   }
 
   private below(n: number): number {
@@ -119,7 +164,18 @@ export class Generator {
 
   private iova(): bigint {
     if (this.chance(50)) {
-      return this.pick([0n, 0x1000n, 0x7fff_f000n, 0x8000_0000n, LAST, LAST - PAGE_N, 1n << 37n, 1n << 38n]) ?? 0n;
+      return (
+        this.pick([
+          0n,
+          0x1000n,
+          0x7fff_f000n,
+          0x8000_0000n,
+          LAST,
+          LAST - PAGE_N,
+          1n << 37n,
+          1n << 38n,
+        ]) ?? 0n
+      );
     }
     let iova = BASE + BigInt(this.below(SPAN_PAGES)) * PAGE_N;
     if (this.chance(3)) iova &= ~0xffffn;
@@ -154,13 +210,36 @@ export class Generator {
     const area = this.area(ioas);
     if (!area || this.chance(12)) return { iova: this.iova(), length: this.bytes() };
     const length = area.last - area.start + 1n;
-    if (this.chance(10)) return { iova: area.start - PAGE_N, length: length + 2n * PAGE_N };
+    if (this.chance(10))
+      return { iova: BigInt.asUintN(64, area.start - PAGE_N), length: length + 2n * PAGE_N };
     if (this.below(100) < whole) return { iova: area.start, length };
     const pages = Math.max(1, Math.min(32, Number(length / PAGE_N)));
     const skip = BigInt(this.below(pages)) * PAGE_N;
     const left = length - skip;
     const wanted = BigInt(1 + this.below(pages)) * PAGE_N;
-    return { iova: area.start + skip, length: left > 0n && wanted > left && !this.chance(8) ? left : wanted };
+    return {
+      iova: area.start + skip,
+      length: left > 0n && wanted > left && !this.chance(8) ? left : wanted,
+    };
+  }
+
+  /** A device of which something is true, mostly. */
+  private device(fits: (device: Device) => boolean): number {
+    const { devices } = this.world;
+    const fitting = this.chance(12) ? undefined : this.pick(devices.filter(fits));
+    return fitting ? devices.indexOf(fitting) : this.below(64);
+  }
+
+  /** An access that is there, the process that has it, and its reference. */
+  private access(): { by: By; fd: number; access: Access | undefined } {
+    const by = this.by();
+    const fd = this.ref();
+    const open = this.world.processes[by].fds.get(this.world.fdOf(fd, by, ['access']));
+    if (open instanceof Access) return { by, fd, access: open };
+    const other: By = by === 0 ? 1 : 0;
+    if (this.chance(8)) return { by, fd, access: undefined };
+    const there = this.world.processes[other].fds.get(this.world.fdOf(fd, other, ['access']));
+    return { by: other, fd, access: there instanceof Access ? there : undefined };
   }
 
   private pages(): { page: number; pages: number } {
@@ -188,17 +267,34 @@ export class Generator {
         const start = BigInt(this.below(8)) * PAGE_N + (this.chance(10) ? 2048n : 0n);
         const fd = this.chance(20) ? -(3 + this.below(8)) : this.below(16);
         const length = this.bytes();
-        return { op, by: this.by(), ioas: this.ref(), flags: this.flags(), fd, start, length, iova: this.iova() };
+        return {
+          op,
+          by: this.by(),
+          ioas: this.ref(),
+          flags: this.flags(),
+          fd,
+          start,
+          length,
+          iova: this.iova(),
+        };
       }
       case 'unmap': {
         const ioas = this.ref();
-        if (this.chance(25)) return { op, ioas, iova: 0n, length: LAST };
+        if (this.chance(60)) return { op, ioas, iova: 0n, length: LAST };
         return { op, ioas, ...this.range(ioas, 80) };
       }
       case 'copy': {
         const source = this.ref();
         const { iova: from, length } = this.range(source, 40);
-        return { op, source, ioas: this.ref(), flags: this.flags(), length, from, iova: this.iova() };
+        return {
+          op,
+          source,
+          ioas: this.ref(),
+          flags: this.flags(),
+          length,
+          from,
+          iova: this.iova(),
+        };
       }
       case 'allow': {
         const count = this.pick([0, 1, 1, 2, 3]) ?? 0;
@@ -242,40 +338,82 @@ export class Generator {
       case 'access_create':
         return { op, by: this.by(), ioas: this.ref(), flags: this.pick([0, 1, 1, 1, 2]) ?? 1 };
       case 'access_pin': {
-        const area = this.area();
-        const { iova, length } = this.range(this.below(64), 50);
-        const va = this.chance(6) && area?.source.from.kind === 'user' ? BigInt(area.source.from.page) * PAGE_N : 0n;
+        const { by, fd, access } = this.access();
+        const { iova, length } = this.range(-(access?.space.id ?? 1), 50);
+        const from = access?.space.areaAt(iova)?.source.from;
+        const va = this.chance(6) && from?.kind === 'user' ? BigInt(from.page) * PAGE_N : 0n;
         const huge = this.chance(60) ? 17n << 20n : length;
-        return { op, by: this.by(), fd: this.ref(), flags: this.pick([0, 0, 1, 2]) ?? 0, iova, length: huge, va };
+        const flags = this.chance(40) ? 2 : this.below(2);
+        return { op, by, fd, flags, iova, length: huge, va };
       }
-      case 'access_unpin':
-        return { op, by: this.by(), fd: this.ref(), item: this.below(6) };
+      case 'access_unpin': {
+        const { by, fd, access } = this.access();
+        const item = this.chance(6) ? undefined : this.pick(access?.items ?? []);
+        return { op, by, fd, item: item?.id ?? this.below(6) };
+      }
       case 'access_rw': {
-        const area = this.area();
+        const { by, fd, access } = this.access();
+        const area = this.pick(access?.space.areas ?? []);
         const start = area && !this.chance(10) ? area.start : this.iova();
-        const iova = BigInt.asUintN(64, start + BigInt(this.below(3 * PAGE)) - (this.chance(4) ? 100n : 0n));
-        const length = this.chance(60) ? 17n << 20n : BigInt(this.below(this.chance(3) ? 3 * PAGE : 64));
-        const flags = this.pick([0, 1, 4, 5, 2]) ?? 0;
-        return { op, by: this.by(), fd: this.ref(), flags, iova, length, fill: 1 + this.below(254) };
+        const iova = BigInt.asUintN(
+          64,
+          start + BigInt(this.below(3 * PAGE)) - (this.chance(4) ? 100n : 0n),
+        );
+        const length = this.chance(60)
+          ? 17n << 20n
+          : BigInt(this.below(this.chance(3) ? 3 * PAGE : 64));
+        const flags = this.chance(40) ? 2 : (this.pick([0, 1, 4, 5]) ?? 0);
+        return { op, by, fd, flags, iova, length, fill: 1 + this.below(254) };
       }
-      case 'access_replace':
-        return { op, by: this.by(), fd: this.ref(), ioas: this.ref() };
+      case 'access_replace': {
+        const { by, fd } = this.access();
+        return { op, by, fd, ioas: this.ref() };
+      }
       case 'close':
         return { op, by: this.by(), fd: this.below(64) };
       case 'check_map': {
-        const area = this.area();
+        const tables = this.world.of('HWPT_PAGING');
+        const hwpt = this.pick(tables.filter(({ space }) => space.areas.length > 0));
+        const area = this.pick(hwpt?.space.areas ?? []);
         const from = area?.source.from;
-        if (!area || from?.kind !== 'user' || this.chance(4))
-          return { op, hwpt: this.ref(), iova: this.iova(), length: this.bytes() & 0xffffn, va: this.va() };
+        if (!hwpt || !area || from?.kind !== 'user' || this.chance(6))
+          return {
+            op,
+            hwpt: this.ref(),
+            iova: this.iova(),
+            length: this.bytes() & 0xffffn,
+            va: this.va(),
+          };
         const va = BigInt(from.page) * PAGE_N + BigInt(area.startByte);
-        return { op, hwpt: this.ref(), iova: area.start, length: (area.last - area.start + 1n) & 0xffffn, va };
+        return {
+          op,
+          hwpt: tables.indexOf(hwpt),
+          iova: area.start,
+          length: (area.last - area.start + 1n) & 0xffffn,
+          va,
+        };
       }
       case 'check_refs':
-        return { op, by: this.by(), va: this.va(), length: this.pick([PAGE_N, PAGE_N, 2n * PAGE_N, 1n]) ?? PAGE_N, refs: this.below(3) };
+        return {
+          op,
+          by: this.by(),
+          va: this.va(),
+          length: this.pick([PAGE_N, PAGE_N, 2n * PAGE_N, 1n]) ?? PAGE_N,
+          refs: this.below(3),
+        };
       case 'dmabuf_get':
-        return { op, by: this.by(), length: this.pick([0, 1, PAGE, 4 * PAGE, 8 * PAGE, 8 * PAGE, 3 << 20]) ?? PAGE };
+        return {
+          op,
+          by: this.by(),
+          length: this.pick([0, 1, PAGE, 4 * PAGE, 8 * PAGE, 8 * PAGE, 3 << 20]) ?? PAGE,
+        };
       case 'dmabuf_revoke':
-        return { op, by: this.by(), fd: this.chance(10) ? -4 : this.below(8), revoked: this.below(2) };
+        return {
+          op,
+          by: this.by(),
+          fd: this.chance(10) ? -4 : this.below(8),
+          revoked: this.below(2),
+        };
       case 'memory_limit':
         return { op, limit: this.pick([0, 11, 12, 4096]) ?? 12 };
       case 'change_process':
@@ -289,12 +427,24 @@ export class Generator {
         if (!file) return { op, by, page, pages, offset: 0, writable };
         const whole = Math.floor(file.size / PAGE);
         const offset = this.below(whole);
-        return { op, by, page, pages: Math.min(pages, whole - offset), file: index, offset, writable };
+        return {
+          op,
+          by,
+          page,
+          pages: Math.min(pages, whole - offset),
+          file: index,
+          offset,
+          writable,
+        };
       }
       case 'munmap':
         return { op, by: this.by(), ...this.pages() };
       case 'mprotect': {
-        const [readable, writable] = this.pick([[true, false], [true, true], [false, false]] as const) ?? [true, true];
+        const [readable, writable] = this.pick([
+          [true, false],
+          [true, true],
+          [false, false],
+        ] as const) ?? [true, true];
         return { op, by: this.by(), ...this.pages(), readable, writable };
       }
       case 'end':
@@ -303,18 +453,26 @@ export class Generator {
         const reserved: [bigint, bigint][] = [];
         if (this.chance(2)) {
           const start = this.iova() & ~0xfffn;
-          if (start < 1n << 40n) reserved.push([start, start + PAGE_N * BigInt(1 + this.below(4)) - 1n]);
+          if (start < 1n << 40n)
+            reserved.push([start, start + PAGE_N * BigInt(1 + this.below(4)) - 1n]);
         }
         return { op, group: this.below(3), noDirty: this.chance(3), reserved };
       }
       case 'device_attach':
+        return {
+          op,
+          device: this.device((each) => each.id !== 0 && !each.isAttached),
+          pt: this.ref(),
+        };
       case 'device_replace':
-        return { op, device: this.below(64), pt: this.ref() };
+        return { op, device: this.device((each) => each.isAttached), pt: this.ref() };
       case 'device_remove':
       case 'device_bind':
+        return { op, device: this.device(({ id }) => id === 0) };
       case 'device_unbind':
+        return { op, device: this.device((each) => each.id !== 0 && !each.isAttached) };
       case 'device_detach':
-        return { op, device: this.below(64) };
+        return { op, device: this.device((each) => each.isAttached) };
       default:
         throw new Error(`${op} is made elsewhere`);
     }

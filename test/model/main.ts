@@ -13,7 +13,9 @@ import { shrink } from './shrink.ts';
 const text = (step: Step): string =>
   Object.entries(step)
     .map(([name, value]) =>
-      name === 'op' ? `${String(value)}:` : `${name} ${typeof value === 'bigint' ? `0x${value.toString(16)}` : JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? `0x${item.toString(16)}` : item))}`,
+      name === 'op'
+        ? `${String(value)}:`
+        : `${name} ${typeof value === 'bigint' ? `0x${value.toString(16)}` : JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? `0x${item.toString(16)}` : item))}`,
     )
     .join(' ');
 
@@ -26,9 +28,12 @@ function save(error: SequenceError, folder: string): void {
   mkdirSync(folder, { recursive: true });
   const file = join(folder, `sequence-${seed}.json`);
   writeFileSync(file, toText(small.script));
-  const lines = [...small.script.steps.entries()].map(([index, step]) => `  ${index + 1}. ${text(step)}`);
+  const lines = [...small.script.steps.entries()].map(
+    ([index, step]) => `  ${index + 1}. ${text(step)}`,
+  );
   const stack = small.cause instanceof Error ? (small.cause.stack ?? '') : '';
-  const deeper = small.cause instanceof Error && small.cause.constructor === Error ? `\n${stack}` : '';
+  const deeper =
+    small.cause instanceof Error && small.cause.constructor === Error ? `\n${stack}` : '';
   const what = `sequence ${seed}, shrunk to ${lines.length} steps: ${small.message}\n${lines.join('\n')}${deeper}`;
   tell({ kind: 'failure', seed, file, what });
 }
@@ -46,8 +51,15 @@ function run(from: number, to: number, length: number, faultEvery: number, folde
     }
     if (seed % 100 === 0) tell({ kind: 'progress', done: seed - from });
   }
-  const { sequences, steps, faults, outcomes } = tally;
-  tell({ kind: 'done', sequences, steps, faults, outcomes: Object.fromEntries(outcomes) });
+  const { sequences, steps, faults, emptyTables, outcomes } = tally;
+  tell({
+    kind: 'done',
+    sequences,
+    steps,
+    faults,
+    emptyTables,
+    outcomes: Object.fromEntries(outcomes),
+  });
 }
 
 function replay(file: string): void {

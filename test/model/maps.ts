@@ -7,7 +7,7 @@ import { findPage, Pinning, settle } from './pins.ts';
 import {
   type Area,
   byteAt,
-  Ioas,
+  type Ioas,
   LAST,
   length,
   meets,
@@ -54,19 +54,33 @@ export function makeSource(
   if (bytes === 0n || bytes > LAST - PAGE_N) refuse('EINVAL');
   const free = from.kind === 'dmabuf' || world.processes[by].ipcLock;
   const mode: AccountMode = free ? 'none' : world.mode;
-  return { from, writable, mode, payer: world.payer(by), dead: false, pinned: new Map(), areas: new Set() };
+  return {
+    from,
+    writable,
+    mode,
+    payer: world.payer(by),
+    dead: false,
+    pinned: new Map(),
+    areas: new Set(),
+  };
 }
 
 const addressOf = ({ source: { from }, startByte }: Slice): bigint =>
   BigInt(from.page) * PAGE_N + BigInt(startByte);
 
 /** Maps slices one after another; returns the first IOVA. */
-export function mapSlices(world: World, space: Ioas, slices: readonly Slice[], request: MapRequest): bigint {
+export function mapSlices(
+  world: World,
+  space: Ioas,
+  slices: readonly Slice[],
+  request: MapRequest,
+): bigint {
   const { flags, length: bytes } = request;
   const mask = space.alignment - 1n;
   const first = slices[0] ?? refuse('EINVAL');
   if (bytes === 0n || bytes & mask) refuse('EINVAL');
-  const start = flags & FIXED ? checkIova(space, request) : space.chooseIova(addressOf(first), bytes);
+  const start =
+    flags & FIXED ? checkIova(space, request) : space.chooseIova(addressOf(first), bytes);
   const areas: Area[] = [];
   let at = start;
   for (const { source, startByte, length: part } of slices) {
@@ -131,7 +145,8 @@ export function unmap(world: World, space: Ioas, range: Range): { bytes: bigint;
 /** An access lets go of what it holds in a range. */
 export function dropItems(access: Access, range: Range): void {
   for (const item of access.items) {
-    if (meets({ start: item.iova, last: item.iova + item.bytes - 1n }, range)) dropItem(access, item);
+    if (meets({ start: item.iova, last: item.iova + item.bytes - 1n }, range))
+      dropItem(access, item);
   }
 }
 
@@ -142,7 +157,11 @@ export function dropItem(access: Access, item: Item): void {
 }
 
 /** The areas under a range with the part of each; throws ENOENT at the first gap, after what lies before it was given. */
-export function* piecesOf(space: Ioas, iova: bigint, bytes: bigint): IterableIterator<{ area: Area } & Range> {
+export function* piecesOf(
+  space: Ioas,
+  iova: bigint,
+  bytes: bigint,
+): IterableIterator<{ area: Area } & Range> {
   if (bytes === 0n) refuse('EINVAL');
   const last = iova + bytes - 1n;
   if (last > LAST) refuse('EOVERFLOW');
@@ -198,7 +217,10 @@ export function changeProcess(world: World, by: By): void {
   if (total > 0 && limited.locked + total > payer.memlock) refuse('ENOMEM');
   for (const source of moving) {
     const pages = source.pinned.size;
-    for (const [who, sign] of [[source.payer, -1], [payer, 1]] as const) {
+    for (const [who, sign] of [
+      [source.payer, -1],
+      [payer, 1],
+    ] as const) {
       const account = source.mode === 'user' ? who.user : who.mm;
       account.locked += sign * pages;
       who.mm.pinned += sign * pages;

@@ -14,7 +14,11 @@ export class Hwpt {
   readonly aperture: Range;
   readonly devices = new Set<Device>();
 
-  constructor(id: number, space: Ioas, options: { automatic: boolean; dirty: boolean; huge: boolean }) {
+  constructor(
+    id: number,
+    space: Ioas,
+    options: { automatic: boolean; dirty: boolean; huge: boolean },
+  ) {
     this.id = id;
     this.space = space;
     this.automatic = options.automatic;
@@ -103,7 +107,8 @@ export class Access {
 export type Object_ = Ioas | Hwpt | Device | Mock | Access;
 
 /** What a descriptor stands for. */
-export type Open = { readonly kind: 'iommufd' } | File | DmaBuf | Access | { readonly kind: 'pipe' };
+export type Open =
+  { readonly kind: 'iommufd' } | File | DmaBuf | Access | { readonly kind: 'pipe' };
 
 export interface Process {
   readonly mm: Mm;

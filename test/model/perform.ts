@@ -22,7 +22,10 @@ export interface EngineOutcome extends Outcome {
   readonly why: string;
 }
 
-function answer<T>({ result, reply }: Call<T>, out: (reply: T, value: number) => Outcome['out'] = () => ({})): EngineOutcome {
+function answer<T>(
+  { result, reply }: Call<T>,
+  out: (reply: T, value: number) => Outcome['out'] = () => ({}),
+): EngineOutcome {
   const { value, why } = result;
   if (value < 0) return { code: errnoName(-value), out: {}, why };
   return { code: 'OK', out: out(reply, value), why };
@@ -42,13 +45,25 @@ export function perform(engine: Engine, step: Step): EngineOutcome {
     case 'map': {
       const { flags, ioas: ioas_id, va: user_va, length, iova } = step;
       const fields = { flags, ioas_id, user_va, length, iova };
-      const call = engine.ioctl(step.by, uapi.IOMMU_IOAS_MAP, uapi.iommu_ioas_map, fields, readOnly);
+      const call = engine.ioctl(
+        step.by,
+        uapi.IOMMU_IOAS_MAP,
+        uapi.iommu_ioas_map,
+        fields,
+        readOnly,
+      );
       return answer(call, (reply) => ({ iova: reply.iova }));
     }
     case 'map_file': {
       const { flags, ioas: ioas_id, fd, start, length, iova } = step;
       const fields = { flags, ioas_id, fd, start, length, iova };
-      const call = engine.ioctl(step.by, uapi.IOMMU_IOAS_MAP_FILE, uapi.iommu_ioas_map_file, fields, readOnly);
+      const call = engine.ioctl(
+        step.by,
+        uapi.IOMMU_IOAS_MAP_FILE,
+        uapi.iommu_ioas_map_file,
+        fields,
+        readOnly,
+      );
       return answer(call, (reply) => ({ iova: reply.iova }));
     }
     case 'unmap': {
@@ -58,7 +73,14 @@ export function perform(engine: Engine, step: Step): EngineOutcome {
       return answer(call, (reply) => ({ length: reply.length }));
     }
     case 'copy': {
-      const { flags, length, ioas: dst_ioas_id, source: src_ioas_id, from: src_iova, iova: dst_iova } = step;
+      const {
+        flags,
+        length,
+        ioas: dst_ioas_id,
+        source: src_ioas_id,
+        from: src_iova,
+        iova: dst_iova,
+      } = step;
       const fields = { flags, length, dst_ioas_id, src_ioas_id, src_iova, dst_iova };
       const call = engine.ioctl(0, uapi.IOMMU_IOAS_COPY, uapi.iommu_ioas_copy, fields, readOnly);
       return answer(call, (reply) => ({ iova: reply.dst_iova }));
@@ -66,11 +88,19 @@ export function perform(engine: Engine, step: Step): EngineOutcome {
     case 'allow': {
       engine.putRanges(0, step.ranges);
       const fields = { ioas_id: step.ioas, num_iovas: step.ranges.length, allowed_iovas: DATA };
-      return answer(engine.ioctl(0, uapi.IOMMU_IOAS_ALLOW_IOVAS, uapi.iommu_ioas_allow_iovas, fields));
+      return answer(
+        engine.ioctl(0, uapi.IOMMU_IOAS_ALLOW_IOVAS, uapi.iommu_ioas_allow_iovas, fields),
+      );
     }
     case 'ranges': {
       const fields = { ioas_id: step.ioas, num_iovas: step.room, allowed_iovas: DATA };
-      const call = engine.ioctl(0, uapi.IOMMU_IOAS_IOVA_RANGES, uapi.iommu_ioas_iova_ranges, fields, readOnly);
+      const call = engine.ioctl(
+        0,
+        uapi.IOMMU_IOAS_IOVA_RANGES,
+        uapi.iommu_ioas_iova_ranges,
+        fields,
+        readOnly,
+      );
       return answer(call, ({ num_iovas: count, out_iova_alignment: alignment }) => {
         const ranges = engine.getRanges(0, count).map(({ start, last }) => `${start}-${last}`);
         return { count, alignment, ranges: ranges.join(' ') };
@@ -235,7 +265,11 @@ function performLocal(engine: Engine, step: LocalStep): EngineOutcome {
       const client = engine.clients[step.by];
       const { page, pages, offset, writable, file } = step;
       client.mm.unmap(BigInt(page * PAGE), pages * PAGE);
-      engine.mapMemory(client, page, pages, { offset, writable, ...(file === undefined ? {} : { file }) });
+      engine.mapMemory(client, page, pages, {
+        offset,
+        writable,
+        ...(file === undefined ? {} : { file }),
+      });
       return done;
     }
     case 'munmap':
@@ -243,7 +277,10 @@ function performLocal(engine: Engine, step: LocalStep): EngineOutcome {
       return done;
     case 'mprotect': {
       const { readable, writable } = step;
-      engine.clients[step.by].mm.protect(BigInt(step.page * PAGE), step.pages * PAGE, { readable, writable });
+      engine.clients[step.by].mm.protect(BigInt(step.page * PAGE), step.pages * PAGE, {
+        readable,
+        writable,
+      });
       return done;
     }
     case 'end': {
@@ -286,9 +323,15 @@ function changeDevice(engine: Engine, step: DeviceStep): Outcome['out'] {
   const { context } = file;
   if (step.op === 'device_add') {
     const flags = step.noDirty ? test.MOCK_FLAGS_DEVICE_NO_DIRTY : 0;
-    const resvRegions = step.reserved.map(([start, last]) => ({ start, last, prot: 0, type: ResvType.RESERVED }));
+    const resvRegions = step.reserved.map(([start, last]) => ({
+      start,
+      last,
+      prot: 0,
+      type: ResvType.RESERVED,
+    }));
     const device = mock.createDevice(flags, { group: step.group, resvRegions });
-    if (typeof device === 'number') throw new ErrnoError(errnoName(-device) as 'EINVAL', 'createDevice');
+    if (typeof device === 'number')
+      throw new ErrnoError(errnoName(-device) as 'EINVAL', 'createDevice');
     devices.push({ device, bound: undefined });
     return {};
   }

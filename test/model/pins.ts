@@ -7,7 +7,9 @@ import { type Area, pageAt, type Source } from './space.ts';
 export function findPage({ from, writable }: Source, index: number): Page {
   switch (from.kind) {
     case 'user':
-      return (from.mm.alive ? from.mm.find(from.page + index, writable) : undefined) ?? refuse('EFAULT');
+      return (
+        (from.mm.alive ? from.mm.find(from.page + index, writable) : undefined) ?? refuse('EFAULT')
+      );
     case 'file': {
       const { file, page } = from;
       if (!file?.pinnable || (page + index + 1) * PAGE > file.size) return refuse('EINVAL');
@@ -80,7 +82,8 @@ export function settle(source: Source): void {
 
 function isHeld(source: Source, index: number): boolean {
   for (const area of source.areas) {
-    if (area.space.filled && pageAt(area, area.start) <= index && index <= pageAt(area, area.last)) return true;
+    if (area.space.filled && pageAt(area, area.start) <= index && index <= pageAt(area, area.last))
+      return true;
     for (const { first, last } of area.pieces) if (first <= index && index <= last) return true;
   }
   return false;

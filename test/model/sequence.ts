@@ -15,6 +15,8 @@ export class Tally {
   steps = 0;
   /** Fault points that were failed, each in a call of its own. */
   faults = 0;
+  /** Failed calls after which a domain had other tables without a map in them than before. */
+  emptyTables = 0;
   /** By command and outcome, how often. */
   readonly outcomes = new Map<string, number>();
 
@@ -83,7 +85,10 @@ class Sequence {
       try {
         this.comparison.check(true);
       } catch (error) {
-        throw new Mismatch(`${where} the call (${outcome.code}: ${outcome.why}): ${(error as Error).message}`, { cause: error });
+        throw new Mismatch(
+          `${where} the call (${outcome.code}: ${outcome.why}): ${(error as Error).message}`,
+          { cause: error },
+        );
       }
     }
     throw new Error(`a call passes more than ${MOST_FAULTS} fault points`);
@@ -108,15 +113,16 @@ class Sequence {
       process.exit();
     }
     for (const file of engine.files as readonly FileMemory[]) file.pinObserver?.gone();
+    this.tally.emptyTables += this.comparison.emptyTables;
     this.expectNothingLeft();
   }
 
   private expectNothingLeft(): void {
-    const { machine, mock, users } = this.engine;
+    const { iommufd, mock, users } = this.engine;
     const left = {
-      contexts: machine.iommufd.contexts.length,
-      pins: machine.memory.pinCount,
-      segments: machine.memory.segmentCount,
+      contexts: iommufd.contexts.length,
+      pins: iommufd.memory.pinCount,
+      segments: iommufd.memory.segmentCount,
       'frames of tables': mock.ram.liveFrames,
       devices: mock.devices.length,
       groups: mock.core.groups.size,
@@ -125,7 +131,9 @@ class Sequence {
     };
     const bad = Object.entries(left).filter(([, count]) => count !== 0);
     if (bad.length > 0)
-      throw new Mismatch(`left at the end: ${bad.map(([what, count]) => `${what}: ${count}`).join(', ')}`);
+      throw new Mismatch(
+        `left at the end: ${bad.map(([what, count]) => `${what}: ${count}`).join(', ')}`,
+      );
   }
 }
 
@@ -140,7 +148,10 @@ function compareOutcomes(found: EngineOutcome, expected: Outcome): void {
       value instanceof Uint8Array && other instanceof Uint8Array
         ? Buffer.compare(value, other) === 0
         : value === other;
-    if (!same) throw new Mismatch(`${name} is ${String(other)} in the engine, ${String(value)} in the model`);
+    if (!same)
+      throw new Mismatch(
+        `${name} is ${String(other)} in the engine, ${String(value)} in the model`,
+      );
   }
 }
 
@@ -164,7 +175,9 @@ export function runRandom(setup: Setup, length: number, faults: boolean, tally: 
 }
 
 const sequenceEnd = (error: unknown, steps: readonly Step[]): number =>
-  error instanceof Mismatch && error.message.startsWith('left at the end') ? steps.length : steps.length - 1;
+  error instanceof Mismatch && error.message.startsWith('left at the end')
+    ? steps.length
+    : steps.length - 1;
 
 /** Runs a given sequence; throws SequenceError. `tell` hears every step before it is made, references resolved. */
 export function runScript(script: Script, tell?: (step: Step, index: number) => void): void {

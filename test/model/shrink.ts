@@ -12,7 +12,11 @@ const MOST_RUNS = 3000;
 export function shrink(error: SequenceError): SequenceError {
   let best = fails({ ...error.script, steps: error.script.steps.slice(0, error.at + 1) }) ?? error;
   let runs = 0;
-  for (let size = Math.ceil(best.script.steps.length / 2); size >= 1; size = size > 1 ? Math.ceil(size / 2) : 0) {
+  for (
+    let size = Math.ceil(best.script.steps.length / 2);
+    size >= 1;
+    size = size > 1 ? Math.ceil(size / 2) : 0
+  ) {
     for (let again = true; again;) {
       again = false;
       for (let at = best.script.steps.length - size; at >= 0 && runs < MOST_RUNS; at -= size) {

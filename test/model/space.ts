@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The model's address spaces: which IOVA shows which page. Addresses are bytes, `last` belongs to the range. */
-import { type AccountMode, type File, HALF, type Page, PAGE, type Payer, refuse } from './memory.ts';
+import {
+  type AccountMode,
+  type File,
+  HALF,
+  type Page,
+  PAGE,
+  type Payer,
+  refuse,
+} from './memory.ts';
 import type { Access, Device, Hwpt } from './objects.ts';
 
 export const LAST = 2n ** 64n - 1n;
@@ -64,7 +72,8 @@ export function translate(area: Area, iova: bigint): { page: Page; half: number 
   const byte = byteAt(area, iova);
   const index = Math.floor(byte / PAGE);
   const { from } = source;
-  const page = from.kind === 'dmabuf' ? from.buffer.pages[from.page + index] : source.pinned.get(index);
+  const page =
+    from.kind === 'dmabuf' ? from.buffer.pages[from.page + index] : source.pinned.get(index);
   if (!page) throw new Error(`the model lost page ${index} of a filled area`);
   return { page, half: Math.floor((byte % PAGE) / HALF) };
 }
@@ -142,7 +151,8 @@ export class Ioas {
     if (bytes >= LAST / 2n) refuse('EOVERFLOW');
     let alignment = 1n;
     while (alignment < bytes) alignment *= 2n;
-    for (const limit of [address & -address, HUGE]) if (limit && limit < alignment) alignment = limit;
+    for (const limit of [address & -address, HUGE])
+      if (limit && limit < alignment) alignment = limit;
     if (alignment < this.alignment) refuse('EINVAL');
     const offset = address % PAGE_N;
     const fit = ({ start, last }: Range): bigint | undefined => {

@@ -1,10 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The model as a whole: two processes, three files, the objects by id, the devices. */
 import type { By, Ref, Setup } from './commands.ts';
-import { type AccountMode, type File, Mm, PageMaker, PAGE, type Payer, refuse, type User } from './memory.ts';
-import { Access, type Device, type Group, Hwpt, Mock, type Object_, type Open, type Process } from './objects.ts';
+import {
+  type AccountMode,
+  type File,
+  Mm,
+  PageMaker,
+  PAGE,
+  type Payer,
+  refuse,
+  type User,
+} from './memory.ts';
+import {
+  Access,
+  type Device,
+  type Group,
+  type Hwpt,
+  type Mock,
+  type Object_,
+  type Open,
+  type Process,
+} from './objects.ts';
 import { Pinning, settle } from './pins.ts';
-import { type Area, type DmaBuf, Ioas, type Range } from './space.ts';
+import { type Area, type DmaBuf, type Ioas, type Range } from './space.ts';
 
 /** Windows of client memory, in page numbers; commands map, unmap and protect inside them. */
 export const WINDOW = { first: 0x100, pages: 96, shared: 64 } as const;
@@ -50,10 +68,20 @@ export class World {
 
   newProcess(by: By): Process {
     const fds = new Map<number, Open>();
-    const open: Open[] = [...(by === 0 ? [{ kind: 'iommufd' } as const] : []), ...this.files, { kind: 'pipe' }];
+    const open: Open[] = [
+      ...(by === 0 ? [{ kind: 'iommufd' } as const] : []),
+      ...this.files,
+      { kind: 'pipe' },
+    ];
     for (const file of open) fds.set(FIRST_FD + fds.size, file);
     const mm = new Mm();
-    const process: Process = { mm, user: this.users[by], memlock: this.setup.memlock[by], ipcLock: this.setup.ipcLock, fds };
+    const process: Process = {
+      mm,
+      user: this.users[by],
+      memlock: this.setup.memlock[by],
+      ipcLock: this.setup.ipcLock,
+      fds,
+    };
     this.mapMemory(process, WINDOW.first, WINDOW.shared);
     this.mapMemory(process, WINDOW.first + WINDOW.shared, 16, { file: this.file(0), offset: 0 });
     return process;

@@ -17,7 +17,7 @@ import {
 import { Errno } from '../../base/errno.ts';
 import { IdTable } from '../../base/id_table.ts';
 import type { IommuCore } from '../../iommu/core.ts';
-import { type Device, IommuDevice } from '../../iommu/device.ts';
+import { type Device, IommuDevice, NO_PASID } from '../../iommu/device.ts';
 import {
   DomainFlags,
   type DomainRequest,
@@ -29,6 +29,13 @@ import { copyStructFromUser, type UserData } from '../../iommu/user_data.ts';
 import type { PagingDomain } from '../../iommu/domain.ts';
 import type { TestHardware, TestPaging } from '../../iommufd/test_hardware.ts';
 import { Ram } from '../../memory/ram.ts';
+import { translateInDomain } from '../../pci/domain_translation.ts';
+import type {
+  DmaAccess,
+  TranslatedRun,
+  TranslationFault,
+  Translator,
+} from '../../pci/translator.ts';
 import { MockDevice, type MockDeviceOptions } from './mock_device.ts';
 import { MockBlockedDomain, MockPagingDomain } from './mock_domain.ts';
 
@@ -36,10 +43,10 @@ const DEVICE_FLAGS = MOCK_FLAGS_DEVICE_NO_DIRTY | MOCK_FLAGS_DEVICE_PASID;
 const PAGING_FLAGS = DomainFlags.DIRTY_TRACKING | DomainFlags.NEST_PARENT | DomainFlags.PASID;
 
 /**
- * The test driver's IOMMU: page tables that are real and that no hardware walks, devices that do no DMA. Counterpart of the mock
- * driver in Linux's drivers/iommu/iommufd/selftest.c.
+ * The test driver's IOMMU: page tables that are real, devices that do no DMA. Counterpart of the mock driver in Linux's
+ * drivers/iommu/iommufd/selftest.c, where nothing walks the tables; `translate` is ours, for tests that ask what a DMA would do.
  */
-export class MockIommu implements TestHardware {
+export class MockIommu implements TestHardware, Translator {
   readonly core: IommuCore;
   /** Where its tables live. */
   readonly ram: Ram;
@@ -87,6 +94,20 @@ export class MockIommu implements TestHardware {
 
   paging(domain: PagingDomain): TestPaging | undefined {
     return domain instanceof MockPagingDomain ? domain : undefined;
+  }
+
+  translate(
+    device: Device,
+    pasid: number,
+    iova: bigint,
+    access: DmaAccess,
+  ): TranslatedRun | TranslationFault {
+    const own = device instanceof MockDevice ? device.domain : undefined;
+    return translateInDomain(
+      pasid === NO_PASID ? own : device.group?.domainAt(pasid),
+      iova,
+      access,
+    );
   }
 
   /** The devices there are, by ascending id. */

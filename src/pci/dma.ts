@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+import { type Device, NO_PASID } from '../iommu/device.ts';
+import { FRAME_SIZE } from '../memory/frame.ts';
+import { type DmaAccess, isFault, TranslationCause, type Translator } from './translator.ts';
+
+/** Why a DMA did not happen: the IOMMU's causes, and those of the function and of memory. */
+export const DmaCause = {
+  ...TranslationCause,
+  /** The function may not ask: no fault of the IOMMU, which never sees the request. */
+  BUS_MASTER_OFF: 'bus mastering is off',
+  /** It goes beyond 2^64. */
+  WRAPS: 'beyond the end of the address space',
+  /** Translated to something that is no memory of a client, or memory that cannot be reached any more. */
+  NO_MEMORY: 'no memory is there',
+} as const;
+export type DmaCause = (typeof DmaCause)[keyof typeof DmaCause];
+
+/** A DMA that was refused as a whole. */
+export interface DmaFault {
+  readonly cause: DmaCause;
+  /** The first byte that was refused. */
+  readonly at: bigint;
+}
+
+/** One DMA, done or refused, told once. */
+export interface DmaEvent {
+  /** The function: `0000:00:02.0`. */
+  readonly bdf: string;
+  /** 0 (`NO_PASID`) where the request had none. */
+  readonly pasid: number;
+  readonly access: DmaAccess;
+  readonly iova: bigint;
+  readonly length: number;
+  /** Undefined where it was done. */
+  readonly fault: DmaFault | undefined;
+  /** The frame of its first byte, where it was done. */
+  readonly frame: number | undefined;
+}
+
+/** Who watches the DMA of a machine, for traces. It must change nothing. */
+export interface DmaObserver {
+  dma?(event: DmaEvent): void;
+  /** A device model says that its driver made a mistake which the hardware itself cannot report. */
+  driverMistake?(bdf: string, text: string): void;
+}
+
+/** Physical memory as a DMA reaches it; `ClientMemory` is one. False where the bytes cannot be reached. */
+export interface DmaMemory {
+  read(frame: number, offset: number, into: Uint8Array): boolean;
+  write(frame: number, offset: number, from: Uint8Array): boolean;
+}
+
+/** What a function's requests go through. */
+export interface DmaPath {
+  readonly translator: Translator;
+  readonly memory: DmaMemory;
+  /** Asked for each event, so that it can be set at any time. */
+  observer(): DmaObserver | undefined;
+}
+
+interface Piece {
+  readonly frame: number;
+  readonly offset: number;
+  bytes: number;
+}
+
+/**
+ * The DMA of one function. A request is whole or refused: all of it is translated before the first byte moves, so a refused read
+ * gives all ones and a refused write changes nothing.
+ */
+export class DmaPort {
+  readonly #bdf: string;
+  readonly #device: Device;
+  readonly #path: DmaPath;
+  readonly #isMaster: () => boolean;
+  readonly #onAbort: (access: DmaAccess) => void;
+
+  /** `isMaster`: the function may ask now (Bus Master Enable). `onAbort`: a request was refused on its way. */
+  constructor(
+    bdf: string,
+    device: Device,
+    path: DmaPath,
+    hooks: { readonly isMaster: () => boolean; readonly onAbort: (access: DmaAccess) => void },
+  ) {
+    this.#bdf = bdf;
+    this.#device = device;
+    this.#path = path;
+    this.#isMaster = hooks.isMaster;
+    this.#onAbort = hooks.onAbort;
+  }
+
+  /** Reads `into.length` bytes at an I/O address. Undefined, or why it was refused, and `into` is all ones. */
+  read(iova: bigint, into: Uint8Array, pasid = NO_PASID): DmaFault | undefined {
+    const fault = this.#transfer('read', iova, into, pasid);
+    if (fault) into.fill(0xff);
+    return fault;
+  }
+
+  /** Writes `from` to an I/O address. Undefined, or why it was refused, and nothing has changed. */
+  write(iova: bigint, from: Uint8Array, pasid = NO_PASID): DmaFault | undefined {
+    return this.#transfer('write', iova, from, pasid);
+  }
+
+  #transfer(
+    access: DmaAccess,
+    iova: bigint,
+    bytes: Uint8Array,
+    pasid: number,
+  ): DmaFault | undefined {
+    if (bytes.length === 0) return undefined;
+    const found = this.#translate(access, iova, bytes.length, pasid);
+    const fault = Array.isArray(found) ? this.#move(access, iova, bytes, found) : found;
+    if (fault && fault.cause !== DmaCause.BUS_MASTER_OFF) this.#onAbort(access);
+    const frame = Array.isArray(found) && !fault ? found[0]?.frame : undefined;
+    const { length } = bytes;
+    this.#path.observer()?.dma?.({ bdf: this.#bdf, pasid, access, iova, length, fault, frame });
+    return fault;
+  }
+
+  /** All of a request, as contiguous pieces in order, or what is refused of it. */
+  #translate(access: DmaAccess, iova: bigint, length: number, pasid: number): Piece[] | DmaFault {
+    if (!this.#isMaster()) return { cause: DmaCause.BUS_MASTER_OFF, at: iova };
+    if (iova + BigInt(length) > 2n ** 64n) return { cause: DmaCause.WRAPS, at: 2n ** 64n - 1n };
+    const pieces: Piece[] = [];
+    for (let done = 0; done < length;) {
+      const at = done === 0 ? iova : iova + BigInt(done);
+      const run = this.#path.translator.translate(this.#device, pasid, at, access);
+      if (isFault(run)) return run;
+      const bytes = Math.min(run.bytes, length - done);
+      const last = pieces.at(-1);
+      if (last && end(last) === run.frame * FRAME_SIZE + run.offset) last.bytes += bytes;
+      else pieces.push({ frame: run.frame, offset: run.offset, bytes });
+      done += bytes;
+    }
+    return pieces;
+  }
+
+  #move(
+    access: DmaAccess,
+    iova: bigint,
+    bytes: Uint8Array,
+    pieces: readonly Piece[],
+  ): DmaFault | undefined {
+    let done = 0;
+    for (const { frame, offset, bytes: size } of pieces) {
+      const part = bytes.subarray(done, done + size);
+      if (!this.#path.memory[access](frame, offset, part)) {
+        return { cause: DmaCause.NO_MEMORY, at: iova + BigInt(done) };
+      }
+      done += size;
+    }
+    return undefined;
+  }
+}
+
+const end = (piece: Piece): number => piece.frame * FRAME_SIZE + piece.offset + piece.bytes;

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Device } from '../iommu/device.ts';
+
+export type DmaAccess = 'read' | 'write';
+
+/** Why an IOMMU refuses an access; the words are those that people are shown. */
+export const TranslationCause = {
+  /** Nothing is attached to the device that could translate. */
+  BLOCKED: 'no table is attached',
+  NOT_MAPPED: 'not mapped',
+  NOT_READABLE: 'not readable',
+  NOT_WRITABLE: 'not writable',
+  BEYOND_APERTURE: 'beyond the addresses that the table has',
+} as const;
+export type TranslationCause = (typeof TranslationCause)[keyof typeof TranslationCause];
+
+/** An access that an IOMMU refuses: a value, never thrown. */
+export interface TranslationFault {
+  readonly cause: TranslationCause;
+  /** The first byte that it refuses. */
+  readonly at: bigint;
+}
+
+/** Where an address leads to: a byte in a frame, and how many bytes follow on contiguously, at least to its page's end. */
+export interface TranslatedRun {
+  /** Frame of 2 KiB (memory/frame.ts). */
+  readonly frame: number;
+  /** Byte in that frame. */
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/**
+ * The IOMMU as a device meets it: translates one address of a request. In one answer nothing changes; between two, tables can.
+ * `pasid` is 0 (`NO_PASID`) for a request without one.
+ */
+export interface Translator {
+  translate(
+    device: Device,
+    pasid: number,
+    iova: bigint,
+    access: DmaAccess,
+  ): TranslatedRun | TranslationFault;
+}
+
+export const isFault = (found: TranslatedRun | TranslationFault): found is TranslationFault =>
+  'cause' in found;

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { Errno } from '../../src/base/errno.ts';
+import { MockPagingDomain } from '../../src/drivers/mock/mock_domain.ts';
+import { IoPagetable } from '../../src/iommufd/io_pagetable.ts';
+import { fromText, type Script, toText } from './commands.ts';
+import { Generator } from './generate.ts';
+import { runRandom, runScript, SequenceError, Tally } from './sequence.ts';
+import { shrink } from './shrink.ts';
+
+const LENGTH = 100;
+/** A short cut of `npm run test:model`: the same seeds, fewer of them. */
+const SEQUENCES = 160;
+const WITH_FAULTS = 20;
+
+/** Runs sequences until one fails; undefined where none does. */
+function firstFailure(
+  seeds: number,
+  faults: boolean,
+  tally = new Tally(),
+): SequenceError | undefined {
+  try {
+    for (let seed = 1; seed <= seeds; seed++)
+      runRandom(Generator.setup(seed), LENGTH, faults, tally);
+    return undefined;
+  } catch (error) {
+    if (error instanceof SequenceError) return error;
+    throw error;
+  }
+}
+
+/** Fails with the script, so that it can be saved and replayed. */
+function expectNone(failure: SequenceError | undefined): void {
+  if (!failure) return;
+  const small = shrink(failure);
+  throw new Error(`${small.message}\nfor node test/model/replay.mjs:\n${toText(small.script)}`, {
+    cause: small.cause,
+  });
+}
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+describe('random sequences of calls', () => {
+  it('give the answers and the state that the model has', { timeout: 60_000 }, () => {
+    const tally = new Tally();
+    expectNone(firstFailure(SEQUENCES, false, tally));
+    expect(tally.steps).toBe(SEQUENCES * LENGTH);
+  });
+
+  it('change nothing where any one of their fault points fails (E2)', { timeout: 60_000 }, () => {
+    const tally = new Tally();
+    expectNone(firstFailure(WITH_FAULTS, true, tally));
+    expect(tally.faults).toBeGreaterThan(WITH_FAULTS * LENGTH * 0.5);
+  });
+
+  it('do every kind of step with success', () => {
+    const tally = new Tally();
+    firstFailure(60, false, tally);
+    const kinds = new Set([...tally.outcomes.keys()].map((key) => key.split(' ')[0]));
+    const never = [...kinds].filter((kind) => !tally.outcomes.has(`${kind} OK`));
+    expect(never).toEqual([]);
+    expect(kinds.size).toBe(37);
+  });
+});
+
+describe('an engine that is broken', () => {
+  it('is noticed where a domain keeps a page that was unmapped, and the sequence is shrunk', () => {
+    const { unmap } = MockPagingDomain.prototype;
+    vi.spyOn(MockPagingDomain.prototype, 'unmap').mockImplementation(function (
+      this: MockPagingDomain,
+      iova,
+      frames,
+    ) {
+      return frames > 2 ? unmap.call(this, iova, frames - 2) : unmap.call(this, iova, frames);
+    });
+    const failure = firstFailure(20, false);
+    expect(failure?.message).toMatch(/is mapped in HWPT \d+, and in no area/);
+    if (!failure) return;
+    const small = shrink(failure);
+    expect(small.script.steps.length).toBeLessThan(10);
+    expect(() => runScript(small.script)).toThrow(SequenceError);
+  });
+
+  it('is noticed where a failed call keeps what it took', () => {
+    const { map } = MockPagingDomain.prototype;
+    vi.spyOn(MockPagingDomain.prototype, 'map').mockImplementation(function (
+      this: MockPagingDomain,
+      iova,
+      frame,
+      frames,
+      prot,
+    ) {
+      const rc = map.call(this, iova, frame, frames, prot);
+      return rc === 0 && frames === 8 ? -Errno.ENOMEM : rc;
+    });
+    expect(firstFailure(20, false)).toBeInstanceOf(SequenceError);
+  });
+
+  it('is noticed where a reservation outlives its device', () => {
+    vi.spyOn(IoPagetable.prototype, 'unreserve').mockImplementation(() => undefined);
+    expect(firstFailure(40, false)?.message).toMatch(/reserved ranges|with .* left/);
+  });
+});
+
+describe('a script', () => {
+  it('is the same after it was written and read', () => {
+    const script: Script = {
+      setup: { seed: 7, memlock: [Infinity, 24], ipcLock: false },
+      faults: true,
+      steps: [{ op: 'ioas_alloc' }, { op: 'unmap', ioas: 0, iova: 2n ** 64n - 1n, length: 0n }],
+    };
+    expect(fromText(toText(script))).toEqual(script);
+  });
+});
