@@ -117,7 +117,8 @@ function readStruct(mm: Mm, arg: bigint, op: IoctlOp | undefined, cmd: number): 
 
 const TAIL_CHUNK = 4096;
 
-function checkZeroTail(mm: Mm, address: bigint, length: number, type: StructType<unknown>): void {
+/** Bytes of a newer structure that we do not know must be 0. Throws E2BIG, EFAULT. */
+export function checkZeroTail(mm: Mm, address: bigint, length: number, type: StructType<unknown>): void {
   const chunk = new Uint8Array(Math.min(length, TAIL_CHUNK));
   for (let done = 0; done < length;) {
     const at = address + BigInt(done);

@@ -10,7 +10,14 @@ import {
   pinning,
   replaceIoas,
 } from './accesses.ts';
-import { attaching, detach, replacing } from './attach.ts';
+import {
+  attaching,
+  attachingPasid,
+  detach,
+  detachPasid,
+  replacing,
+  replacingPasid,
+} from './attach.ts';
 import type { By, Step } from './commands.ts';
 import {
   changeProcess,
@@ -40,6 +47,8 @@ const DEVICE_FLAGS = 1 | 4;
 const DIRTY = 2;
 const HWPT_FLAGS = 1 | DIRTY | 8;
 const NO_DIRTY = 1;
+const PASIDS = 4;
+const FOR_PASIDS = 8;
 
 /** References turned into ids and descriptors, as they are now. */
 export function resolve(world: World, step: Step): Step {
@@ -70,6 +79,11 @@ export function resolve(world: World, step: Step): Step {
     case 'device_attach':
     case 'device_replace':
       return { ...step, pt: world.idOf(step.pt, 'IOAS', 'HWPT_PAGING') };
+    case 'pasid_detach':
+      return { ...step, mock: world.idOf(step.mock, 'SELFTEST') };
+    case 'pasid_attach':
+    case 'pasid_replace':
+    case 'pasid_check':
     case 'mock_replace':
       return {
         ...step,
@@ -203,7 +217,12 @@ function perform(world: World, step: Step): Outcome['out'] | void {
     case 'mock': {
       if (step.flags & ~DEVICE_FLAGS) refuse('EINVAL');
       const [mockId = 0, deviceId = 0, hwptId = 0] = world.freeIds(3);
-      const device = new Device(new Group(), (step.flags & NO_DIRTY) !== 0, []);
+      const device = new Device(
+        new Group(),
+        (step.flags & NO_DIRTY) !== 0,
+        [],
+        step.flags & PASIDS ? 2 ** 20 : 1,
+      );
       if (step.pt === deviceId) refuse('EINVAL'); // the device is bound, and has this id, before it is attached
       const { hwpt, commit } = attaching(world, device, step.pt, hwptId);
       respond(step);
@@ -218,6 +237,25 @@ function perform(world: World, step: Step): Outcome['out'] | void {
       commit();
       respond(step);
       return { hwpt: hwpt.id };
+    }
+    case 'pasid_attach':
+    case 'pasid_replace': {
+      const { device } = world.get(step.mock, 'SELFTEST');
+      const change = step.op === 'pasid_attach' ? attachingPasid : replacingPasid;
+      const { hwpt, commit } = change(world, device, step.pasid, step.pt);
+      if (step.op === 'pasid_attach') respond(step); // else it stays done
+      commit();
+      respond(step);
+      return { hwpt: hwpt.id };
+    }
+    case 'pasid_detach':
+      return detachPasid(world, world.get(step.mock, 'SELFTEST').device, step.pasid);
+    case 'pasid_check': {
+      const { group } = world.get(step.mock, 'SELFTEST').device;
+      if (step.pt !== 0 && !world.objects.has(step.pt)) refuse('ENOENT');
+      const hwpt = step.pasid === 0 ? group.hwpt : group.pasids.get(step.pasid);
+      if ((hwpt?.id ?? 0) !== step.pt) refuse('EINVAL');
+      return;
     }
     case 'hwpt_alloc':
       return hwptAlloc(world, step);
@@ -374,6 +412,7 @@ function destroy(world: World, id: number): void {
   if (object.users !== 1) refuse('EBUSY');
   if (object instanceof Mock) {
     detach(world, object.device);
+    for (const pasid of object.device.group.pasids.keys()) detachPasid(world, object.device, pasid);
     world.objects.delete(object.device.id);
   }
   if (object instanceof Hwpt) world.removeHwpt(object);
@@ -424,7 +463,12 @@ function hwptAlloc(world: World, step: Step & { op: 'hwpt_alloc' }): Outcome['ou
   const dirty = (step.flags & DIRTY) !== 0;
   if (dirty && device.noDirty) refuse('EOPNOTSUPP');
   if (step.table !== undefined && step.table > 1) refuse('EOPNOTSUPP');
-  const hwpt = new Hwpt(world.freeId(), space, { automatic: false, dirty, huge: step.table === 1 });
+  const hwpt = new Hwpt(world.freeId(), space, {
+    automatic: false,
+    dirty,
+    huge: step.table === 1,
+    pasid: (step.flags & FOR_PASIDS) !== 0,
+  });
   const join = world.joining(space, hwpt);
   respond(step);
   join();

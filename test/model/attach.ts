@@ -13,7 +13,12 @@ interface Change {
 }
 
 const fresh = (world: World, space: Ioas, id: number): Hwpt =>
-  new Hwpt(id || world.freeId(), space, { automatic: true, dirty: false, huge: false });
+  new Hwpt(id || world.freeId(), space, {
+    automatic: true,
+    dirty: false,
+    huge: false,
+    pasid: false,
+  });
 
 /** The driver knows no dirty tracking for a device: it refuses such a domain for the whole group. */
 function checkDriver(device: Device, hwpt: Hwpt): void {
@@ -28,17 +33,54 @@ function reserve(device: Device, space: Ioas): void {
   for (const range of device.reserved) space.reserved.push({ ...range, owner: device });
 }
 
+/** Beside PASIDs, requests without one need a table that was made for it, and the other way round. */
+function checkBesidePasids({ group }: Device, hwpt: Hwpt): void {
+  if (group.pasids.size > 0 && !hwpt.pasidCompatible) refuse('EINVAL');
+}
+
+function attachPasidTo(device: Device, pasid: number, hwpt: Hwpt): Change {
+  const { group } = device;
+  if (group.pasids.has(pasid)) refuse('EBUSY');
+  checkPasid(device, pasid, hwpt);
+  const commit = (): void => {
+    group.pasids.set(pasid, hwpt);
+    hwpt.attached++;
+  };
+  return { hwpt, commit };
+}
+
+function replacePasidBy(device: Device, pasid: number, hwpt: Hwpt): Change {
+  const { group } = device;
+  const old = group.pasids.get(pasid) ?? refuse('EINVAL');
+  if (old === hwpt) return { hwpt, commit: () => undefined };
+  checkPasid(device, pasid, hwpt);
+  const commit = (): void => {
+    group.pasids.set(pasid, hwpt);
+    hwpt.attached++;
+    old.attached--;
+  };
+  return { hwpt, commit };
+}
+
+function checkPasid({ group, pasids }: Device, pasid: number, hwpt: Hwpt): void {
+  if (!hwpt.pasidCompatible || (group.hwpt && !group.hwpt.pasidCompatible)) refuse('EINVAL');
+  if (pasid >= pasids) refuse('EINVAL');
+}
+
 function attachTo(device: Device, hwpt: Hwpt): Change {
   const { group } = device;
   if (device.isAttached) refuse('EBUSY');
   if (group.hwpt && group.hwpt !== hwpt) refuse('EINVAL');
   checkReserved([device], hwpt.space);
-  if (!group.hwpt) checkDriver(device, hwpt);
+  if (!group.hwpt) {
+    checkBesidePasids(device, hwpt);
+    checkDriver(device, hwpt);
+  }
   const commit = (): void => {
     reserve(device, hwpt.space);
     group.hwpt = hwpt;
     group.attached.add(device);
-    hwpt.devices.add(device);
+    hwpt.attached++;
   };
   return { hwpt, commit };
 }
@@ -50,6 +92,7 @@ function replaceBy(world: World, device: Device, hwpt: Hwpt): Change {
   if (old === hwpt) return { hwpt, commit: () => undefined };
   const moves = old.space !== hwpt.space;
   if (moves) checkReserved(group.attached, hwpt.space);
+  checkBesidePasids(device, hwpt);
   checkDriver(device, hwpt);
   const commit = (): void => {
     for (const each of group.attached) {
@@ -57,11 +100,11 @@ function replaceBy(world: World, device: Device, hwpt: Hwpt): Change {
         old.space.unreserve(each);
         reserve(each, hwpt.space);
       }
-      old.devices.delete(each);
-      hwpt.devices.add(each);
+      old.attached--;
+      hwpt.attached++;
     }
     group.hwpt = hwpt;
-    if (old.automatic && old.devices.size === 0) world.removeHwpt(old);
+    if (old.automatic && old.attached === 0) world.removeHwpt(old);
   };
   return { hwpt, commit };
 }
@@ -76,6 +119,35 @@ export function attaching(world: World, device: Device, target: number, id = 0):
 
 export function replacing(world: World, device: Device, target: number): Change {
   return changing(world, target, 0, (hwpt) => replaceBy(world, device, hwpt), false);
+}
+
+/** The same at a PASID; 0 is none. */
+export function attachingPasid(
+  world: World,
+  device: Device,
+  pasid: number,
+  target: number,
+): Change {
+  if (pasid === 0) return attaching(world, device, target);
+  return changing(world, target, 0, (hwpt) => attachPasidTo(device, pasid, hwpt), true);
+}
+
+export function replacingPasid(
+  world: World,
+  device: Device,
+  pasid: number,
+  target: number,
+): Change {
+  if (pasid === 0) return replacing(world, device, target);
+  return changing(world, target, 0, (hwpt) => replacePasidBy(device, pasid, hwpt), false);
+}
+
+export function detachPasid(world: World, device: Device, pasid: number): void {
+  if (pasid === 0) return detach(world, device);
+  const hwpt = device.group.pasids.get(pasid);
+  if (!hwpt) return;
+  device.group.pasids.delete(pasid);
+  hwpt.attached--;
 }
 
 function changing(
@@ -112,8 +184,8 @@ export function detach(world: World, device: Device): void {
   const { hwpt } = group;
   if (!hwpt || !device.isAttached) return;
   group.attached.delete(device);
-  hwpt.devices.delete(device);
+  hwpt.attached--;
   if (group.attached.size === 0) group.hwpt = undefined;
   hwpt.space.unreserve(device);
-  if (hwpt.automatic && hwpt.devices.size === 0) world.removeHwpt(hwpt);
+  if (hwpt.automatic && hwpt.attached === 0) world.removeHwpt(hwpt);
 }

@@ -50,6 +50,11 @@ export type Command =
   | { readonly op: 'rlimit_mode'; readonly value?: bigint }
   | { readonly op: 'mock'; readonly pt: Ref; readonly flags: number }
   | { readonly op: 'mock_replace'; readonly mock: Ref; readonly pt: Ref }
+  | { readonly op: 'pasid_attach'; readonly mock: Ref; readonly pasid: number; readonly pt: Ref }
+  | { readonly op: 'pasid_replace'; readonly mock: Ref; readonly pasid: number; readonly pt: Ref }
+  | { readonly op: 'pasid_detach'; readonly mock: Ref; readonly pasid: number }
+  /** `pt` 0 expects none. */
+  | { readonly op: 'pasid_check'; readonly mock: Ref; readonly pasid: number; readonly pt: Ref }
   | {
       readonly op: 'hwpt_alloc';
       readonly device: Ref;

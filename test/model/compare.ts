@@ -157,6 +157,7 @@ export class Comparison {
       if (!(object instanceof IommufdDevice) || !(object.device instanceof MockDevice)) continue;
       const model = this.world.objects.get(object.id);
       if (model instanceof Device) this.checkDevice(object.device, model);
+      if (model instanceof Device) this.checkPasids(object, model);
       const attachment = object.group.attachments.get(NO_PASID);
       if (model instanceof Device)
         expectSame(
@@ -169,6 +170,19 @@ export class Comparison {
     for (const [index, { device }] of this.engine.devices.entries()) {
       const model = this.world.devices[index];
       if (model) this.checkDevice(device, model);
+    }
+  }
+
+  /** Every PASID has the table of the model, in core too. */
+  private checkPasids({ group, id }: IommufdDevice, model: Device): void {
+    const { pasids } = model.group;
+    const count = group.attachments.size - (group.attachments.has(NO_PASID) ? 1 : 0);
+    expectSame(`the number of PASIDs of device ${id}`, count, pasids.size);
+    for (const [pasid, hwpt] of pasids) {
+      const what = `PASID ${pasid} of device ${id}`;
+      expectSame(`the table of ${what}`, group.attachments.get(pasid)?.hwpt.id, hwpt.id);
+      if (group.group.domainAt(pasid) !== this.domainOf(hwpt.id))
+        throw new Mismatch(`core has another domain for ${what} than that of HWPT ${hwpt.id}`);
     }
   }
 

@@ -26,7 +26,11 @@ const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
   ['rlimit_mode', 1],
   ['mock', 6],
   ['mock_replace', 6],
-  ['hwpt_alloc', 5],
+  ['pasid_attach', 4],
+  ['pasid_replace', 3],
+  ['pasid_detach', 2],
+  ['pasid_check', 1],
+  ['hwpt_alloc', 6],
   ['add_reserved', 2],
   ['access_create', 4],
   ['access_pin', 10],
@@ -107,6 +111,12 @@ export class Generator {
         return world.of('ACCESS').some(({ items }) => items.length > 0);
       case 'mock':
         return world.of('SELFTEST').length < 5;
+      case 'pasid_attach':
+      case 'pasid_check':
+        return world.of('SELFTEST').some(({ device }) => device.pasids > 1);
+      case 'pasid_replace':
+      case 'pasid_detach':
+        return world.of('SELFTEST').some(({ device }) => device.group.pasids.size > 0);
       case 'mock_replace':
         return world.of('SELFTEST').length > 0;
       case 'hwpt_alloc':
@@ -223,6 +233,29 @@ export class Generator {
     };
   }
 
+  /** A mock device, mostly one with PASIDs. */
+  private mock(): number {
+    const mocks = this.world.of('SELFTEST');
+    const fitting = this.pick(mocks.filter(({ device }) => device.pasids > 1));
+    return fitting && !this.chance(12) ? mocks.indexOf(fitting) : this.ref();
+  }
+
+  /** Seldom one that is out of range. */
+  private pasid(): number {
+    return this.chance(30) ? 2 ** 20 : (this.pick([0, 1, 1, 2, 2, 3]) ?? 1);
+  }
+
+  /** Mostly a table for PASIDs. */
+  private pasidTable(): number {
+    const targets = this.world
+      .sorted()
+      .filter(({ kind }) => kind === 'IOAS' || kind === 'HWPT_PAGING');
+    const fitting = this.pick(
+      targets.filter((object) => 'pasidCompatible' in object && object.pasidCompatible),
+    );
+    return fitting && !this.chance(6) ? targets.indexOf(fitting) : this.ref();
+  }
+
   /** A device of which something is true, mostly. */
   private device(fits: (device: Device) => boolean): number {
     const { devices } = this.world;
@@ -315,12 +348,19 @@ export class Generator {
       case 'rlimit_mode':
         return { op, ...(this.chance(2) ? {} : { value: BigInt(this.below(3)) }) };
       case 'mock':
-        return { op, pt: this.ref(), flags: this.pick([0, 0, 0, 1, 4, 5, 2, 16]) ?? 0 };
+        return { op, pt: this.ref(), flags: this.pick([0, 0, 1, 4, 4, 4, 5, 2, 16]) ?? 0 };
       case 'mock_replace':
         return { op, mock: this.ref(), pt: this.ref() };
+      case 'pasid_attach':
+      case 'pasid_replace':
+        return { op, mock: this.mock(), pasid: this.pasid(), pt: this.pasidTable() };
+      case 'pasid_detach':
+        return { op, mock: this.mock(), pasid: this.pasid() };
+      case 'pasid_check':
+        return { op, mock: this.mock(), pasid: this.pasid(), pt: this.pasidTable() };
       case 'hwpt_alloc': {
         const table = this.pick([undefined, undefined, 0, 1, 1, 2]);
-        const flags = this.pick([0, 0, 1, 2, 2, 8, 3, 16]) ?? 0;
+        const flags = this.pick([0, 1, 2, 2, 8, 8, 8, 10, 3, 16]) ?? 0;
         // An IOAS, or nothing: a table to nest on is another matter.
         const pt = this.chance(50) ? -1000 : this.below(64);
         return { op, device: this.ref(), pt, flags, ...(table === undefined ? {} : { table }) };

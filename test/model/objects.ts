@@ -12,17 +12,20 @@ export class Hwpt {
   /** The smallest page of its domain, and the addresses that it has. */
   readonly granule: bigint;
   readonly aperture: Range;
-  readonly devices = new Set<Device>();
+  readonly pasidCompatible: boolean;
+  /** Attachments: of devices, and of PASIDs. */
+  attached = 0;
 
   constructor(
     id: number,
     space: Ioas,
-    options: { automatic: boolean; dirty: boolean; huge: boolean },
+    options: { automatic: boolean; dirty: boolean; huge: boolean; pasid: boolean },
   ) {
     this.id = id;
     this.space = space;
     this.automatic = options.automatic;
     this.dirty = options.dirty;
+    this.pasidCompatible = options.pasid;
     this.granule = options.huge ? 4096n : 2048n;
     this.aperture = options.huge
       ? { start: 0n, last: 2n ** 38n - 1n }
@@ -30,7 +33,7 @@ export class Hwpt {
   }
 
   get users(): number {
-    return 1 + this.devices.size;
+    return 1 + this.attached;
   }
 }
 
@@ -41,6 +44,8 @@ export class Group {
   /** The table in force for all of them, and which of them attached it. */
   hwpt: Hwpt | undefined = undefined;
   readonly attached = new Set<Device>();
+  /** The tables of PASIDs; only mock devices, which are alone in their groups, have them. */
+  readonly pasids = new Map<number, Hwpt>();
 }
 
 /** A device of the machine; `id` is 0 while it is not bound. */
@@ -48,10 +53,13 @@ export class Device {
   readonly kind = 'DEVICE';
   id = 0;
   readonly noDirty: boolean;
+  /** PASIDs that it has, that of none included. */
+  readonly pasids: number;
   readonly group: Group;
   readonly reserved: readonly Range[];
 
-  constructor(group: Group, noDirty: boolean, reserved: readonly Range[]) {
+  constructor(group: Group, noDirty: boolean, reserved: readonly Range[], pasids = 1) {
+    this.pasids = pasids;
     this.group = group;
     this.noDirty = noDirty;
     this.reserved = reserved;
@@ -63,7 +71,7 @@ export class Device {
   }
 
   get users(): number {
-    return this.isAttached ? 3 : 2;
+    return 2 + (this.isAttached ? 1 : 0) + this.group.pasids.size;
   }
 }
 

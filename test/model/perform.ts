@@ -171,6 +171,7 @@ type TestStep = Extract<
       | 'mock_replace'
       | 'add_reserved'
       | 'memory_limit'
+      | `pasid_${'attach' | 'replace' | 'detach' | 'check'}`
       | `access_${'create' | 'pin' | 'unpin' | 'rw' | 'replace'}`
       | `check_${'map' | 'refs'}`
       | `dmabuf_${'get' | 'revoke'}`;
@@ -193,6 +194,24 @@ function performTest(engine: Engine, step: TestStep): EngineOutcome {
       const u = { mock_domain_replace: { pt_id: step.pt } };
       const call = engine.test(0, test.IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, step.mock, u, readOnly);
       return answer(call, (reply) => ({ hwpt: reply.u.mock_domain_replace.pt_id }));
+    }
+    case 'pasid_attach': {
+      const u = { pasid_attach: { pasid: step.pasid, pt_id: step.pt } };
+      const call = engine.test(0, test.IOMMU_TEST_OP_PASID_ATTACH, step.mock, u, readOnly);
+      return answer(call, (reply) => ({ hwpt: reply.u.pasid_attach.pt_id }));
+    }
+    case 'pasid_replace': {
+      const u = { pasid_replace: { pasid: step.pasid, pt_id: step.pt } };
+      const call = engine.test(0, test.IOMMU_TEST_OP_PASID_REPLACE, step.mock, u, readOnly);
+      return answer(call, (reply) => ({ hwpt: reply.u.pasid_replace.pt_id }));
+    }
+    case 'pasid_detach': {
+      const u = { pasid_detach: { pasid: step.pasid } };
+      return answer(engine.test(0, test.IOMMU_TEST_OP_PASID_DETACH, step.mock, u));
+    }
+    case 'pasid_check': {
+      const u = { pasid_check: { pasid: step.pasid, hwpt_id: step.pt } };
+      return answer(engine.test(0, test.IOMMU_TEST_OP_PASID_CHECK_HWPT, step.mock, u));
     }
     case 'add_reserved': {
       const u = { add_reserved: { start: step.start, length: step.length } };

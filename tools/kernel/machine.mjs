@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What the kernel's tests need of the machine: huge pages, and to be root. */
-import { spawnSync } from 'node:child_process';
+/** What the kernel's tests need of the machine: huge pages. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { withUndo } from '../lib/on_exit.mjs';
 
@@ -38,19 +37,4 @@ export async function withHugePages(reserve, work) {
     if (missing > 0) writeFileSync(setting, `${before}\n`);
   };
   return withUndo(giveBack, () => work(meminfo('HugePages_Free') >= WANTED));
-}
-
-const CAP_SYS_RESOURCE = 24n;
-
-/**
- * The tests expect to be root, of which CAP_SYS_RESOURCE is what they use, and a container's root often lacks it. A
- * user namespace of our own has every capability, as far as a process can see.
- * @returns {string[] | undefined} what to put before a command for it to have the capability; undefined: it cannot
- */
-export function privilegedPrefix() {
-  const mask = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
-  if ((BigInt(`0x${mask ?? '0'}`) >> CAP_SYS_RESOURCE) & 1n) return [];
-  const namespace = ['unshare', '--user', '--map-root-user'];
-  const works = spawnSync('unshare', [...namespace.slice(1), 'true'], { stdio: 'ignore' });
-  return works.status === 0 ? namespace : undefined;
 }

@@ -8,7 +8,7 @@
  *   npm run test:kernel -- --update                     writes the list anew: what passes now must pass from now on
  *   npm run test:kernel -- --record FILE                keeps the output of the run
  *   npm run test:kernel -- --native                     runs it on this machine's own /dev/iommu, to compare
- *   npm run test:kernel -- --without-huge-pages         as on a machine that gives none; also --without-privilege
+ *   npm run test:kernel -- --without-huge-pages         as on a machine that gives none
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,24 +16,20 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { withLock } from '../lib/lock.mjs';
 import { Skip, cacheFolder, prepareKernel } from './fetch.mjs';
-import { privilegedPrefix, withHugePages } from './machine.mjs';
+import { withHugePages } from './machine.mjs';
 import { compileSelftests, runSelftest } from './run_selftest.mjs';
 import { byFixture, compare, formatExpected, parseExpected } from './tap.mjs';
 
 const MOST_SHOWN = 60;
 
 const HUGE_PAGES = 'huge pages';
-const PRIVILEGE = 'CAP_SYS_RESOURCE';
 
 /**
- * What tests need of the machine, seen by running them without it: memory of MAP_HUGETLB, and IOMMU_OPTION_RLIMIT_MODE,
- * which is for the privileged. Where it is missing they are not judged.
+ * What tests need of the machine, seen by running them without it: memory of MAP_HUGETLB. Where it is missing they are not
+ * judged.
  * @type {readonly [need: string, tests: RegExp][]}
  */
-const NEEDS = [
-  [HUGE_PAGES, /_huge(page)?\.\w+$|\.huge_map$|\.access_domain_destory$/],
-  [PRIVILEGE, /^iommufd\.global_options$|^change_process\.account_(user|mm)\./],
-];
+const NEEDS = [[HUGE_PAGES, /_huge(page)?\.\w+$|\.huge_map$|\.access_domain_destory$/]];
 
 /** @param {string} test */
 const needOf = (test) => NEEDS.find(([, tests]) => tests.test(test))?.[0];
@@ -80,24 +76,6 @@ function selection(filters) {
   return { args, selected };
 }
 
-/**
- * Runs what failed for want of the capability once more with it, and puts the new results in place. Not all of the
- * run, since calls take several times as long from a user namespace.
- * @param {string} program
- * @param {import('./tap.mjs').TestResult[]} results
- * @param {Parameters<typeof runSelftest>[2]} options
- */
-async function repeatPrivileged(program, results, options) {
-  const names = results
-    .filter(({ name, result }) => result === 'failed' && needOf(name) === PRIVILEGE)
-    .map(({ name }) => name);
-  if (names.length === 0) return;
-  const args = names.flatMap((name) => ['-r', name]);
-  const { reader } = await runSelftest(program, args, { ...options, record: undefined });
-  for (const again of reader.results)
-    results[results.findIndex(({ name }) => name === again.name)] = again;
-}
-
 async function main() {
   const { values } = parseArgs({
     options: {
@@ -106,7 +84,6 @@ async function main() {
       update: { type: 'boolean', default: false },
       native: { type: 'boolean', default: false },
       'without-huge-pages': { type: 'boolean', default: false },
-      'without-privilege': { type: 'boolean', default: false },
       record: { type: 'string' },
     },
   });
@@ -120,7 +97,6 @@ async function main() {
   );
 
   const start = performance.now();
-  const privilege = values['without-privilege'] ? undefined : privilegedPrefix();
   const options = { tree: kernel.tree, native: values.native, record: values.record };
   const { reader, rest, stuck, ended, has } = await withLock(
     join(cacheFolder(), 'selftest.lock'),
@@ -128,10 +104,7 @@ async function main() {
     () =>
       withHugePages(!values['without-huge-pages'], async (hugePages) => {
         const done = await runSelftest(program, args, options);
-        if (privilege !== undefined && privilege.length > 0)
-          await repeatPrivileged(program, done.reader.results, { ...options, prefix: privilege });
         const has = new Set(hugePages ? [HUGE_PAGES] : []);
-        if (privilege !== undefined) has.add(PRIVILEGE);
         return { ...done, has };
       }),
   );
