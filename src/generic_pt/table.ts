@@ -2,9 +2,10 @@
 import { Errno } from '../base/errno.ts';
 import { FRAME_SHIFT } from '../memory/frame.ts';
 import { NO_MEMORY, type Ram } from '../memory/ram.ts';
-import { type Encoding, encodingOf, itemLg2, levelSizes, type TableFormat } from './format.ts';
+import { type Encoding, itemLg2, type TableFormat } from './format.ts';
+import { geometryOf } from './geometry.ts';
 import { isPresent, isTable, oaFrame } from './item.ts';
-import { ctzFrames, floorLg2, highestBit, POW2 } from './lg2.ts';
+import { ctzFrames, floorLg2, POW2 } from './lg2.ts';
 
 export interface TableOptions {
   readonly topLevel: number;
@@ -20,9 +21,6 @@ export interface TableOptions {
   /** The hardware must be told before anything is mapped under a new top. */
   readonly onTopChange?: (top: number, topLevel: number) => void;
 }
-
-/** The largest power of two that frame numbers reach. */
-const MAX_LG2 = 53;
 
 /**
  * A page table in RAM: its top and the numbers that walks need, worked out once. What works on it: walk.ts, map.ts,
@@ -43,39 +41,28 @@ export class Table {
   readonly scale: Float64Array;
   readonly indexMask: number;
   /** By n: the largest page of at most 2^n frames, the next larger one than 2^n frames, in frames; -1 where there is none. */
-  readonly bestSize = new Int8Array(MAX_LG2 + 1).fill(-1);
-  readonly nextSize = new Int8Array(MAX_LG2 + 1).fill(-1);
+  readonly bestSize: Int8Array;
+  readonly nextSize: Int8Array;
   /** The top table's frame and level, and the first frame that it cannot reach. */
   top: number;
   topLevel: number;
   end: number;
 
   private constructor(format: TableFormat, ram: Ram, top: number, options: TableOptions) {
-    this.format = encodingOf(format);
     this.ram = ram;
     this.dynamicTop = options.dynamicTop ?? false;
     this.forceCoherent = options.forceCoherent ?? false;
     this.onTopChange = options.onTopChange;
-    const reach = this.dynamicTop
-      ? format.maxVaLg2
-      : Math.min(format.maxVaLg2, itemLg2(format, options.topLevel) + format.itemsLg2);
-    this.maxVaLg2 = Math.min(reach, options.maxVaLg2 ?? format.maxVaLg2);
-    const maxOaLg2 = Math.min(format.maxOaLg2, options.maxOaLg2 ?? format.maxOaLg2);
-    this.oaEnd = 2 ** (maxOaLg2 - FRAME_SHIFT);
-    const levels = Array.from({ length: format.maxTopLevel + 1 }, (_, level) => level);
-    this.itemLg2 = Int8Array.from(levels, (level) => itemLg2(format, level) - FRAME_SHIFT);
-    this.scale = Float64Array.from(this.itemLg2, (lg2) => 2 ** -lg2);
-    this.indexMask = 2 ** format.itemsLg2 - 1;
-    const highest = this.dynamicTop ? format.maxTopLevel : options.topLevel;
-    const sizes = possibleSizes(format, highest, this.maxVaLg2, maxOaLg2);
-    this.pgsizeBitmap = sizes & (options.pgsizeBitmap ?? sizes);
-    for (let lg2 = 0; lg2 <= MAX_LG2; lg2++) {
-      const limit = 1n << BigInt(lg2 + FRAME_SHIFT + 1);
-      const best = highestBit(this.pgsizeBitmap & (limit - 1n));
-      this.bestSize[lg2] = best < 0 ? -1 : best - FRAME_SHIFT;
-      const above = this.pgsizeBitmap & -limit;
-      this.nextSize[lg2] = above === 0n ? -1 : highestBit(above & -above) - FRAME_SHIFT;
-    }
+    const geometry = geometryOf(format, options);
+    this.format = geometry.encoding;
+    this.maxVaLg2 = geometry.maxVaLg2;
+    this.oaEnd = geometry.oaEnd;
+    this.itemLg2 = geometry.itemLg2;
+    this.scale = geometry.scale;
+    this.indexMask = geometry.indexMask;
+    this.pgsizeBitmap = geometry.pgsizeBitmap;
+    this.bestSize = geometry.bestSize;
+    this.nextSize = geometry.nextSize;
     this.top = top;
     this.topLevel = options.topLevel;
     this.end = this.endOf(this.topLevel);
@@ -162,19 +149,4 @@ export class Table {
     for (const table of tables) this.ram.free(table);
     this.end = 0;
   }
-}
-
-/** What a user of the table can be told: whole tables' sizes (the top's reach) and sizes beyond the output are left out. */
-function possibleSizes(
-  format: TableFormat,
-  highest: number,
-  maxVaLg2: number,
-  maxOaLg2: number,
-): bigint {
-  let sizes = 0n;
-  for (let level = 0; level <= highest; level++) {
-    if (itemLg2(format, level) >= maxVaLg2) break;
-    sizes |= levelSizes(format, level);
-  }
-  return sizes & ((1n << BigInt(Math.min(maxVaLg2 - 1, maxOaLg2))) - 1n);
 }

@@ -45,6 +45,10 @@ export interface DeviceFile {
   pread?(task: Task, offset: bigint, into: Uint8Array): number;
   /** pwrite(2): bytes written, or -errno. */
   pwrite?(task: Task, offset: bigint, from: Uint8Array): number;
+  /** mmap(2) from a byte offset on: why not, as -errno. Absent: ENODEV, as Linux answers for a file without it. */
+  mmap?(task: Task, offset: bigint): number;
+  /** Why the last pread, pwrite or mmap was refused, for tracing. */
+  readonly refusal?: string;
   /** The last close. */
   release(): void;
 }

@@ -62,7 +62,8 @@ export function bindIommufd(call: VfioCall<Cmd<typeof bindStruct>>, file: VfioDe
   checkFlags(cmd.flags, VFIO_DEVICE_BIND_FLAG_TOKEN);
   locked(device.mutex, () =>
     withCleanup((cleanup) => {
-      if (file.isBound) throw new ErrnoError('EINVAL', `this file has ${device.name} bound already`);
+      if (file.isBound)
+        throw new ErrnoError('EINVAL', `this file has ${device.name} bound already`);
       checkToken(call);
       const context = contextOf(task, cmd.iommufd);
       cmd.out_devid = device.bind(context);
@@ -117,7 +118,10 @@ export function detachPt(call: VfioCall<Cmd<typeof detachStruct>>): void {
 function fetchPasid(call: VfioCall<{ readonly argsz: number }>, offset: number): void {
   const { argsz } = call.cmd;
   if (argsz < offset + 4) {
-    throw new ErrnoError('EINVAL', `argsz ${argsz} is less than ${offset + 4}, where the PASID ends`);
+    throw new ErrnoError(
+      'EINVAL',
+      `argsz ${argsz} is less than ${offset + 4}, where the PASID ends`,
+    );
   }
   call.fetch(offset, offset + 4);
 }

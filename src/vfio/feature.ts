@@ -20,7 +20,10 @@ const POWER: Refusal = { errno: 'ENOTTY', why: 'low power is not built: devices 
 
 /** By number; those that are not here are unknown. vfio-pci has only features of which no device here is capable, but for low power. */
 const refusals: Readonly<Record<number, Refusal>> = {
-  [uapi.VFIO_DEVICE_FEATURE_PCI_VF_TOKEN]: { errno: 'ENOTTY', why: 'the device has no virtual functions' },
+  [uapi.VFIO_DEVICE_FEATURE_PCI_VF_TOKEN]: {
+    errno: 'ENOTTY',
+    why: 'the device has no virtual functions',
+  },
   [uapi.VFIO_DEVICE_FEATURE_MIGRATION]: MIGRATION,
   [uapi.VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE]: MIGRATION,
   [uapi.VFIO_DEVICE_FEATURE_MIG_DATA_SIZE]: MIGRATION,
@@ -31,8 +34,14 @@ const refusals: Readonly<Record<number, Refusal>> = {
   [uapi.VFIO_DEVICE_FEATURE_DMA_LOGGING_START]: LOGGING,
   [uapi.VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP]: LOGGING,
   [uapi.VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT]: LOGGING,
-  [uapi.VFIO_DEVICE_FEATURE_BUS_MASTER]: { errno: 'ENOTTY', why: 'PCI devices have it in their Command register' },
-  [uapi.VFIO_DEVICE_FEATURE_DMA_BUF]: { errno: 'ENOTTY', why: 'BARs can not be had as DMA-bufs: as a kernel without VFIO_PCI_DMABUF' },
+  [uapi.VFIO_DEVICE_FEATURE_BUS_MASTER]: {
+    errno: 'ENOTTY',
+    why: 'PCI devices have it in their Command register',
+  },
+  [uapi.VFIO_DEVICE_FEATURE_DMA_BUF]: {
+    errno: 'ENOTTY',
+    why: 'BARs can not be had as DMA-bufs: as a kernel without VFIO_PCI_DMABUF',
+  },
 };
 
 /** VFIO_DEVICE_FEATURE. Throws EINVAL (flags), and what the feature answers. */
@@ -41,9 +50,15 @@ export function feature(call: VfioCall<Cmd<typeof uapi.vfio_device_feature>>): v
   const unknown = flags & ~(MASK | SET | GET | PROBE);
   if (unknown) throw new ErrnoError('EINVAL', `unknown flags 0x${(unknown >>> 0).toString(16)}`);
   if (!(flags & PROBE) && flags & SET && flags & GET) {
-    throw new ErrnoError('EINVAL', 'a feature is got or set: both only with VFIO_DEVICE_FEATURE_PROBE');
+    throw new ErrnoError(
+      'EINVAL',
+      'a feature is got or set: both only with VFIO_DEVICE_FEATURE_PROBE',
+    );
   }
   const number = flags & MASK;
-  const { errno, why } = refusals[number] ?? { errno: 'ENOTTY', why: `there is no feature ${number}` };
+  const { errno, why } = refusals[number] ?? {
+    errno: 'ENOTTY',
+    why: `there is no feature ${number}`,
+  };
   throw new ErrnoError(errno, why);
 }

@@ -21,7 +21,10 @@ export function hotReset(call: VfioCall<Cmd<typeof vfio_pci_hot_reset>>): void {
   const { cmd, device } = call;
   if (cmd.flags) throw new ErrnoError('EINVAL', `unknown flags 0x${cmd.flags.toString(16)}`);
   if (cmd.count) {
-    throw new ErrnoError('EINVAL', 'a device that was opened as a cdev is reset without group descriptors');
+    throw new ErrnoError(
+      'EINVAL',
+      'a device that was opened as a cdev is reset without group descriptors',
+    );
   }
   throw onRootBus(device.name);
 }

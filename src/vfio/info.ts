@@ -58,7 +58,8 @@ export function getRegionInfo(call: VfioCall<Cmd<typeof vfio_region_info>>): voi
 export function getIrqInfo(call: VfioCall<Cmd<typeof vfio_irq_info>>): void {
   const { cmd, device } = call;
   const { index } = cmd;
-  if (index >= VFIO_PCI_NUM_IRQS) throw new ErrnoError('EINVAL', `there is no interrupt index ${index}`);
+  if (index >= VFIO_PCI_NUM_IRQS)
+    throw new ErrnoError('EINVAL', `there is no interrupt index ${index}`);
   if (index === VFIO_PCI_ERR_IRQ_INDEX && !device.pci.isExpress) {
     throw new ErrnoError('EINVAL', `${device.name} reports no errors: it is not PCI Express`);
   }

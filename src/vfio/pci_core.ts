@@ -125,7 +125,10 @@ export class VfioPciCore {
   /** VFIO_DEVICE_RESET: the device is as new, config space and interrupts are as the client had set them. Throws EINVAL. */
   reset(): void {
     if (!this.fn.canReset) {
-      throw new ErrnoError('EINVAL', `${this.fn.bdf} can not be reset: it has no function level reset`);
+      throw new ErrnoError(
+        'EINVAL',
+        `${this.fn.bdf} can not be reset: it has no function level reset`,
+      );
     }
     this.#reset();
   }
@@ -169,7 +172,8 @@ export class VfioPciCore {
 
   #region(position: bigint, what: string): { index: number; offset: number } {
     const { index, offset } = regionAt(position);
-    if (index >= VFIO_PCI_NUM_REGIONS) throw new ErrnoError('EINVAL', `there is no region ${index}`);
+    if (index >= VFIO_PCI_NUM_REGIONS)
+      throw new ErrnoError('EINVAL', `there is no region ${index}`);
     if (index === VFIO_PCI_ROM_REGION_INDEX || index === VFIO_PCI_VGA_REGION_INDEX) {
       const name = index === VFIO_PCI_ROM_REGION_INDEX ? 'expansion ROM' : 'VGA ranges';
       throw new ErrnoError('EINVAL', `${this.fn.bdf} has no ${name} that could be ${what}`);
@@ -182,7 +186,10 @@ export class VfioPciCore {
     if (!bar) throw new ErrnoError('EINVAL', `${this.fn.bdf} has no BAR ${index}`);
     if (offset >= bar.size) {
       const at = `0x${offset.toString(16)}`;
-      throw new ErrnoError('EINVAL', `offset ${at} is beyond the ${bar.size} bytes of BAR ${index}`);
+      throw new ErrnoError(
+        'EINVAL',
+        `offset ${at} is beyond the ${bar.size} bytes of BAR ${index}`,
+      );
     }
     return bar;
   }

@@ -75,12 +75,21 @@ export function setIrqs(call: VfioCall<Cmd<typeof vfio_irq_set>>): void {
   const { device, task, cmd } = call;
   const { flags, index } = cmd;
   const { pci } = device;
-  const request = { task, irqs: pci.irqs, start: cmd.start, count: cmd.count, ...readData(call, pci) };
+  const request = {
+    task,
+    irqs: pci.irqs,
+    start: cmd.start,
+    count: cmd.count,
+    ...readData(call, pci),
+  };
   const isThere = index !== VFIO_PCI_ERR_IRQ_INDEX || pci.isExpress;
   const action = isThere ? actions[index]?.[flags & VFIO_IRQ_SET_ACTION_TYPE_MASK] : undefined;
   if (!action) {
     const wanted = `0x${(flags & VFIO_IRQ_SET_ACTION_TYPE_MASK).toString(16)}`;
-    throw new ErrnoError('ENOTTY', `${nameOf(index)} has no action ${wanted}: one of its own is needed`);
+    throw new ErrnoError(
+      'ENOTTY',
+      `${nameOf(index)} has no action ${wanted}: one of its own is needed`,
+    );
   }
   locked(pci.igate, () => action(request));
 }
@@ -101,7 +110,8 @@ function readData(
   }
   const read = (size: number): DataView => {
     const need = HEADER + count * size;
-    if (argsz < need) throw invalid(`argsz ${argsz} is less than the ${need} bytes of ${count} items`);
+    if (argsz < need)
+      throw invalid(`argsz ${argsz} is less than the ${need} bytes of ${count} items`);
     const bytes = count ? call.tail(HEADER, count * size) : new Uint8Array();
     return new DataView(bytes.buffer);
   };
@@ -128,7 +138,8 @@ function checkLine({ irqs, start, count }: Request): void {
 }
 
 function checkOne(start: number, count: number): void {
-  if (start !== 0 || count !== 1) throw invalid(`INTx is 1 interrupt: not ${count} from ${start} on`);
+  if (start !== 0 || count !== 1)
+    throw invalid(`INTx is 1 interrupt: not ${count} from ${start} on`);
 }
 
 function maskLine(request: Request): void {
@@ -206,7 +217,8 @@ function triggerMessages(index: MessageIndex, request: Request): void {
 
 function triggerNotice(notice: NoticeKind, request: Request): void {
   const { irqs, kind, start, count, bools, fds, task } = request;
-  if (start !== 0 || count > 1) throw invalid(`there is 1 interrupt: not ${count} from ${start} on`);
+  if (start !== 0 || count > 1)
+    throw invalid(`there is 1 interrupt: not ${count} from ${start} on`);
   if (kind === 'none') {
     const trigger = irqs.notice(notice);
     if (!trigger) throw invalid('it has no eventfd');

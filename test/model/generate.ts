@@ -57,15 +57,27 @@ const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
   ['device_detach', 2],
 ];
 
+const DEVICES = ['mock', 'hwpt', 'pasid', 'device'];
+/** What a sequence has three times as much of, by its seed: nothing, pins, nothing, devices. */
+const THEMES: readonly (readonly string[])[] = [[], ['access'], [], DEVICES];
+
 export class Generator {
   private readonly world: World;
   private readonly prng: Prng;
-  private readonly total = WEIGHTS.reduce((sum, [, weight]) => sum + weight, 0);
+  private readonly weights: readonly (readonly [Step['op'], number])[];
+  private readonly total: number;
+  /** Sequences about devices have tables for PASIDs, which would seldom come together otherwise. */
+  private readonly isAboutDevices: boolean;
   private count = 0;
 
   constructor(world: World, seed: number) {
     this.world = world;
     this.prng = new Prng(seed);
+    const theme = THEMES[seed % 4] ?? [];
+    this.isAboutDevices = theme === DEVICES;
+    const times = (op: string): number => (theme.some((prefix) => op.startsWith(prefix)) ? 3 : 1);
+    this.weights = WEIGHTS.map(([op, weight]) => [op, weight * times(op)]);
+    this.total = this.weights.reduce((sum, [, weight]) => sum + weight, 0);
   }
 
   /** What differs from sequence to sequence. */
@@ -89,7 +101,7 @@ export class Generator {
 
   private draw(): Step['op'] {
     let left = (this.prng.below(1 << 20) / (1 << 20)) * this.total;
-    return WEIGHTS.find(([, weight]) => (left -= weight) < 0)?.[0] ?? 'ioas_alloc';
+    return this.weights.find(([, weight]) => (left -= weight) < 0)?.[0] ?? 'ioas_alloc';
   }
 
   /** Whether a kind of step can do anything now. */
@@ -347,10 +359,12 @@ export class Generator {
       }
       case 'rlimit_mode':
         return { op, ...(this.chance(2) ? {} : { value: BigInt(this.below(3)) }) };
-      case 'mock':
-        return { op, pt: this.ref(), flags: this.pick([0, 0, 1, 4, 4, 4, 5, 2, 16]) ?? 0 };
+      case 'mock': {
+        const flags = this.chance(15) ? this.pick([2, 16]) : this.pick([0, 0, 1, 4, 4, 4, 5]);
+        return { op, pt: this.chance(2) ? this.pasidTable() : this.ref(), flags: flags ?? 0 };
+      }
       case 'mock_replace':
-        return { op, mock: this.ref(), pt: this.ref() };
+        return { op, mock: this.ref(), pt: this.chance(2) ? this.pasidTable() : this.ref() };
       case 'pasid_attach':
       case 'pasid_replace':
         return { op, mock: this.mock(), pasid: this.pasid(), pt: this.pasidTable() };
@@ -359,8 +373,9 @@ export class Generator {
       case 'pasid_check':
         return { op, mock: this.mock(), pasid: this.pasid(), pt: this.pasidTable() };
       case 'hwpt_alloc': {
-        const table = this.pick([undefined, undefined, 0, 1, 1, 2]);
-        const flags = this.pick([0, 1, 2, 2, 8, 8, 8, 10, 3, 16]) ?? 0;
+        const table = this.pick([undefined, undefined, undefined, 0, 1, 2]);
+        const own = this.isAboutDevices && !this.chance(3);
+        const flags = own ? 8 : (this.pick([0, 1, 2, 2, 8, 10, 3, 16]) ?? 0);
         // An IOAS, or nothing: a table to nest on is another matter.
         const pt = this.chance(50) ? -1000 : this.below(64);
         return { op, device: this.ref(), pt, flags, ...(table === undefined ? {} : { table }) };
