@@ -52,7 +52,9 @@ function setUp(sim = new Sim({ checkLocks: true })) {
   if (!fn || !bar) throw new Error('no edu');
   fn.config.write(4, 2, 6);
   const bound = IommufdDevice.claim(client.file.context, fn.device);
-  const attach = () => attachDevice(bound, NO_PASID, ioas);
+  // A table made by hand: it outlives the attachment, so that a DMA after a detach would find its way.
+  const { out_hwpt_id } = client.call('IOMMU_HWPT_ALLOC', { dev_id: bound.id, pt_id: ioas });
+  const attach = () => attachDevice(bound, NO_PASID, out_hwpt_id);
   const detach = () => detachDevice(client.file.context, bound, NO_PASID);
   const unmap = () =>
     client.call('IOMMU_IOAS_UNMAP', { ioas_id: ioas, iova: IOVA, length: BigInt(PAGE) });
@@ -73,7 +75,7 @@ function setUp(sim = new Sim({ checkLocks: true })) {
   };
   return {
     ...{ machine, client, mm, memory, map, attach, detach, unmap, transfer, load, fn, bound },
-    ...{ events, sim, ioas },
+    ...{ events, sim, hwpt: out_hwpt_id },
   };
 }
 
@@ -161,6 +163,7 @@ describe('a DMA of a client that has bound and attached a device', () => {
     it.map();
     it.transfer(IOVA);
     it.detach();
+    it.client.call('IOMMU_DESTROY', { id: it.hwpt });
     it.bound.unbind();
     it.client.close();
     expect(it.machine.memory.pinCount).toBe(0);

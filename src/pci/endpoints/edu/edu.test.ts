@@ -323,4 +323,19 @@ describe('edu at work beside its driver', () => {
       told.filter((one) => one === 'off').length,
     );
   });
+
+  it('does after a reset what it is asked then, once', () => {
+    const made = start();
+    const { path, dma, sim, fn } = made;
+    path.map(BigInt(IOVA), 1);
+    drive(made, function* () {
+      dma(0x4_0000, IOVA, 4, 7);
+      fn.reset();
+      fn.config.write(4, 2, 6);
+      dma(IOVA, 0x4_0000, 8, 1);
+      yield 'wait';
+    });
+    sim.join();
+    expect(path.events.map(({ access, length }) => [access, length])).toEqual([['read', 8]]);
+  });
 });
