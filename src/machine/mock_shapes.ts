@@ -2,7 +2,7 @@
 import { MOCK_FLAGS_DEVICE_NO_DIRTY, MOCK_FLAGS_DEVICE_PASID } from '../abi/iommufd_test.ts';
 import type { MockIommu } from '../drivers/mock/mock_iommu.ts';
 import type { Device } from '../iommu/device.ts';
-import { type PagingDomain, Prot } from '../iommu/domain.ts';
+import type { PagingDomain } from '../iommu/domain.ts';
 import type { TestHardware, TestPaging } from '../iommufd/test_hardware.ts';
 import type { DeviceDescription, MockIommuDescription } from './description.ts';
 import { resvRegionsOf } from './reserved.ts';

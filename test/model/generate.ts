@@ -58,8 +58,19 @@ const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
 ];
 
 const DEVICES = ['mock', 'hwpt', 'pasid', 'device'];
-/** What a sequence has three times as much of, by its seed: nothing, pins, nothing, devices. */
-const THEMES: readonly (readonly string[])[] = [[], ['access'], [], DEVICES];
+/** Only maps of files can change hands, so a sequence that has others never gets far with that. */
+const FILES_ONLY = ['map_file', 'change_process', 'mock'];
+/** What a sequence has three times as much of, by its seed: nothing, pins, nothing, devices, files, ... */
+const THEMES: readonly (readonly string[])[] = [
+  [],
+  ['access'],
+  [],
+  DEVICES,
+  FILES_ONLY,
+  ['access'],
+  [],
+  DEVICES,
+];
 
 export class Generator {
   private readonly world: World;
@@ -68,13 +79,15 @@ export class Generator {
   private readonly total: number;
   /** Sequences about devices have tables for PASIDs, which would seldom come together otherwise. */
   private readonly isAboutDevices: boolean;
+  private readonly isAboutFiles: boolean;
   private count = 0;
 
   constructor(world: World, seed: number) {
     this.world = world;
     this.prng = new Prng(seed);
-    const theme = THEMES[seed % 4] ?? [];
+    const theme = THEMES[seed % THEMES.length] ?? [];
     this.isAboutDevices = theme === DEVICES;
+    this.isAboutFiles = theme === FILES_ONLY;
     const times = (op: string): number => (theme.some((prefix) => op.startsWith(prefix)) ? 3 : 1);
     this.weights = WEIGHTS.map(([op, weight]) => [op, weight * times(op)]);
     this.total = this.weights.reduce((sum, [, weight]) => sum + weight, 0);
@@ -93,7 +106,7 @@ export class Generator {
     if (first === 0 && this.chance(2)) return { op: 'rlimit_mode', value: 1n };
     if (this.world.objects.size === 0) return { op: 'ioas_alloc' };
     let op = this.draw();
-    for (let tries = 0; tries < 8 && !this.makesSense(op) && !this.chance(24); tries++)
+    for (let tries = 0; tries < 8 && !this.makesSense(op) && !this.chance(40); tries++)
       op = this.draw();
     const step = this.make(op);
     return this.chance(40) ? { ...step, readOnly: true } : step;
@@ -108,6 +121,10 @@ export class Generator {
   private makesSense(op: Step['op']): boolean {
     const { world } = this;
     switch (op) {
+      case 'map':
+        return !this.isAboutFiles;
+      case 'dmabuf_get':
+        return !this.isAboutFiles;
       case 'ioas_alloc':
         return world.of('IOAS').length < 4;
       case 'unmap':
