@@ -104,7 +104,9 @@ describe('a machine file', () => {
   ])('%j is refused with place and reason', (text, expected) => {
     const found = mistakes(text);
     expect(found).toHaveLength(expected.length);
-    found.forEach((mistake, i) => expect(mistake.startsWith(expected[i]), mistake).toBe(true));
+    found.forEach((mistake, i) =>
+      expect(mistake.startsWith(expected[i] ?? '?'), mistake).toBe(true),
+    );
   });
 
   it('that is not there names the presets', () => {

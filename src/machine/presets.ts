@@ -36,8 +36,8 @@ export const presets: readonly MachineDescription[] = [
     summary: 'two edu devices that their IOMMU cannot keep apart: one owner, one table',
     iommus: [
       paging([
-        { ...edu, group: 'slot2' },
-        { ...edu, name: 'edu1', address: '0000:00:02.1', group: 'slot2' },
+        { ...edu, group: 'shared' },
+        { ...edu, name: 'edu1', address: '0000:00:03.0', group: 'shared' },
       ]),
     ],
   },

@@ -58,6 +58,7 @@ export class FakeRig {
   readonly fn: PciFunction;
   readonly cdev: VfioCdev;
   readonly iommu: LocalClient;
+  /** Bound. */
   readonly device: LocalVfioClient;
   /** How often the device model was reset. */
   resets = 0;
@@ -94,8 +95,14 @@ export class FakeRig {
     if (rc !== 0) throw new Error(`the device was refused: ${rc}`);
     this.cdev = new Vfio(this.sim).register(this.fn);
     this.iommu = new LocalClient(iommufd);
-    this.device = new LocalVfioClient(this.cdev, this.iommu.process);
-    this.device.call('VFIO_DEVICE_BIND_IOMMUFD', { iommufd: this.iommu.fd });
+    this.device = this.open();
+  }
+
+  /** Opens the device and binds it. */
+  open(): LocalVfioClient {
+    const device = new LocalVfioClient(this.cdev, this.iommu.process);
+    device.call('VFIO_DEVICE_BIND_IOMMUFD', { iommufd: this.iommu.fd });
+    return device;
   }
 
   /** New eventfds of the client, with their descriptors. */

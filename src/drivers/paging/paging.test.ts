@@ -41,7 +41,7 @@ function add(name: string, group?: string): Device {
 
 function domainFor(device: Device, flags = 0): PagingDomain {
   const domain = allocUserDomain(device, { flags });
-  if (typeof domain === 'number' || !isPagingDomain(domain)) throw new Error(`refused: ${domain}`);
+  if (typeof domain === 'number' || !isPagingDomain(domain)) throw new Error('refused');
   return domain;
 }
 
