@@ -4,6 +4,7 @@ import type { Device } from './device.ts';
 import type { Mappings } from './mappings.ts';
 import type { MemoryTransfer } from './memory_transfer.ts';
 import type { Observer } from './observer.ts';
+import type { PrivateTree } from './private_tree.ts';
 
 /** What the handlers of system calls share. */
 export interface CallHost extends TaskHost {
@@ -11,6 +12,8 @@ export interface CallHost extends TaskHost {
   readonly mappings: Mappings;
   readonly devices: readonly Device[];
   readonly observer: Observer;
+  /** Files beside the host's, where the machine has any. */
+  readonly tree: PrivateTree | undefined;
   /** Uid and gid that own the device nodes. */
   readonly owner: { readonly uid: number; readonly gid: number };
 }

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, readlinkSync } from 'node:fs';
 import { ErrnoError } from '../src/base/errno.ts';
-import type { DeviceFile, FileTable, OpenFile } from '../src/kernel/file.ts';
+import type { DeviceFile, EventFd, FileTable, OpenFile } from '../src/kernel/file.ts';
 import type { ClientTask, TaskHost } from './client_task.ts';
+import { HeldEventFd } from './held_event_fd.ts';
 import type { HostFile, Prepared } from './open_files.ts';
 import { O_CLOEXEC, O_PATH, O_RDWR, S_IFMT, S_IFREG } from './uapi.ts';
 
 const EBADF = 9;
 const ESRCH = 3;
 const EPERM = 1;
+const EMFILE = 24;
 
 /** What `identify` found: one of our files, some other open file, or nothing. */
 export type Identified = HostFile | 'other' | 'closed' | 'task gone' | 'not permitted';
@@ -85,6 +87,10 @@ export class ClientFiles implements FileTable {
       if (ours !== undefined) return { kind: 'device', file: ours.file };
       const { arena, arch, scratch, fileMemories } = this.host;
       const mode = arena.view.getUint32(scratch + arch.stat.mode, true);
+      // Files without a place in any file system have no type either: their name tells what they are.
+      if ((mode & S_IFMT) === 0 && nameOf(borrowed) === 'anon_inode:[eventfd]') {
+        return { kind: 'eventfd', hold: () => this.hold(fd) };
+      }
       if ((mode & S_IFMT) !== S_IFREG || fileMemories.kindOf(borrowed) === 'other') {
         return { kind: 'other' };
       }
@@ -94,6 +100,20 @@ export class ClientFiles implements FileTable {
     } finally {
       closeSync(borrowed);
     }
+  }
+
+  private hold(fd: number): EventFd {
+    const { libc, arena, arch, permissions, signalled } = this.host;
+    if (!permissions.getfd) {
+      throw new ErrnoError(
+        'EPERM',
+        `eventfd ${fd} cannot be taken over, because pidfd_getfd is not permitted here: allow it, in a container with --cap-add=SYS_PTRACE`,
+      );
+    }
+    const held = this.borrow(fd);
+    if (held < 0) throw new ErrnoError(held === -EMFILE ? 'EMFILE' : 'EBADF', `eventfd ${fd}`);
+    const { pid } = this.task;
+    return new HeldEventFd({ libc, arena, arch }, held, () => signalled(pid, fd));
   }
 
   reserve(): number {
@@ -181,5 +201,14 @@ export class ClientFiles implements FileTable {
     const { libc, arena, arch, scratch, openFiles } = this.host;
     if (libc.call2(arch.calls.fstat, borrowed, arena.base + scratch) !== 0) return undefined;
     return openFiles.find(arena.readWord(scratch), arena.readWord(scratch + 8));
+  }
+}
+
+/** What a descriptor of ours shows in /proc. */
+function nameOf(fd: number): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return '';
   }
 }

@@ -33,6 +33,8 @@ export interface TaskHost {
   readonly cache: IdentityCache;
   readonly clients: Clients;
   readonly warn: (pid: number, text: string) => void;
+  /** An eventfd that a client had handed over is signalled. */
+  readonly signalled: (pid: number, fd: number) => void;
 }
 
 const NOBODY = 65534;

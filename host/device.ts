@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { DeviceFile } from '../src/kernel/file.ts';
 import type { Task } from '../src/kernel/task.ts';
+import type { FileTree } from './file_tree.ts';
 
 /** A device node that clients can open. */
 export interface Device {
@@ -12,4 +13,11 @@ export interface Device {
   readonly rdev: { readonly major: number; readonly minor: number };
   /** One open(2). May throw ErrnoError. */
   open(task: Task): DeviceFile;
+}
+
+/** What a machine shows to programs. */
+export interface Served {
+  readonly devices: readonly Device[];
+  /** Files beside the host's: sysfs, and the folders of the device nodes. */
+  readonly tree?: FileTree;
 }

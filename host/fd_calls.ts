@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * System calls on descriptors in our range of numbers. The file behind a number is looked up each time: what is not ours goes on to Linux.
- * The answers are those of a character device whose driver has neither read, write, seek nor fsync.
+ * The answers are those of a character device whose driver has neither seek nor fsync; `data_calls.ts` has read and write.
  */
 import type { OldSyscallName, SyscallName } from './arch.ts';
 import type { CallHost, Handlers } from './call_host.ts';
@@ -54,22 +54,21 @@ export function fdCalls(host: CallHost): Handlers {
     };
   };
 
-  for (const name of ['read', 'readv', 'pread64', 'preadv', 'preadv2'] as const) {
-    on(name, 0, (file) => (file.access === O_WRONLY ? -EBADF : -EINVAL));
-  }
-  for (const name of ['write', 'writev', 'pwrite64', 'pwritev', 'pwritev2'] as const) {
-    on(name, 0, (file) => (file.access === 0 ? -EBADF : -EINVAL));
-  }
   on('lseek', 0, () => -ESPIPE);
   on('fsync', 0, () => -EINVAL);
   on('fdatasync', 0, () => -EINVAL);
   on('ftruncate', 0, () => -EINVAL);
   on('fallocate', 0, (file) => (file.access === 0 ? -EBADF : -ENODEV));
-  on('mmap', 4, (file) => {
+  on('mmap', 4, (file, task) => {
     const flags = call.uint(3);
     if (flags & MAP_ANONYMOUS) return undefined;
     if (file.device === undefined) return -ENODEV;
     if (file.access === O_WRONLY) return -13;
+    if (file.file.mmap !== undefined) {
+      if (call.uint(2) & 2 && (flags & MAP_TYPE) !== MAP_PRIVATE && file.access !== O_RDWR)
+        return -13;
+      return file.file.mmap(task, call.big(5));
+    }
     if ((flags & MAP_TYPE) === MAP_PRIVATE) return -EINVAL;
     if (call.uint(2) & 2 && file.access !== O_RDWR) return -13;
     if (call.uint(2) & PROT_EXEC) return -EPERM;

@@ -1,36 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { CallHost, Handler } from './call_host.ts';
-import type { ClientTask } from './client_task.ts';
-import type { HostFile } from './open_files.ts';
+import { type CallerFile, callerFile } from './caller_file.ts';
 
 const EBADF = 9;
 
 /** ioctl: the hot path. The file is identified by what the number is in the client at this moment. */
 export function ioctlCall(host: CallHost): Handler {
-  const { notification: call, clients, observer } = host;
+  const { notification: call, observer } = host;
   let warnedAbout = 0;
 
   return () => {
     const tid = call.tid;
     const fd = call.int(0);
-    let task = clients.task(tid);
-    let found = task?.files.identify(fd) ?? 'task gone';
-    if (found === 'task gone') {
-      // The number belonged to a task that has ended; or the caller itself was killed.
-      if (task !== undefined) clients.forgetStale(task);
-      task = clients.task(tid);
-      found = task?.files.identify(fd) ?? 'task gone';
-    }
+    const found = callerFile(host, fd);
     if (found === 'closed') return void call.reply(-EBADF);
     if (found === 'not permitted' && warnedAbout !== tid) {
       warnedAbout = tid;
       host.warn(tid, 'its descriptors cannot be seen (not dumpable, or ptrace is restricted)');
     }
-    if (typeof found === 'string' || task === undefined) return void call.resume();
-    serve(task, fd, found);
+    if (typeof found === 'string') return void call.resume();
+    serve(found, fd);
   };
 
-  function serve(task: ClientTask, fd: number, found: HostFile): void {
+  function serve({ task, file: found }: CallerFile, fd: number): void {
     const cmd = call.uint(1);
     const arg = call.big(2);
     const { file } = found;

@@ -1,6 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { DeviceFile, IoctlResult } from '../src/kernel/file.ts';
 
+/** One read or write of bytes of a file, after it was answered. */
+export interface Access {
+  /** As the program called it: `pread64`. */
+  readonly name: string;
+  readonly write: boolean;
+  /** The byte of the file at which it began. */
+  readonly offset: bigint;
+  /** Bytes that were asked for. */
+  readonly count: number;
+  /** Those that moved, of which there may be none. */
+  readonly bytes: Uint8Array;
+  /** What the call returned: bytes, or `-errno`. */
+  readonly result: number;
+  /** Why it failed; empty where it did not. */
+  readonly why: string;
+}
+
 /** Hears what clients do with our devices. Called while the client waits: be quick, and do not throw. */
 export interface Observer {
   /** An open of a device node: the descriptor, or `-errno` with the sentence that explains it. */
@@ -21,6 +38,10 @@ export interface Observer {
     result: IoctlResult,
     micros: number,
   ): void;
+  /** A read or write of a file that can be read and written. `bytes` of the access are only good for the moment. */
+  accessed?(pid: number, fd: number, file: DeviceFile, access: Access, micros: number): void;
+  /** The engine signals an eventfd that the process had handed over as descriptor `fd`. */
+  signalled?(pid: number, fd: number): void;
   /** The last descriptor of a file was closed. */
   closed?(file: DeviceFile): void;
   /** Anything else on our descriptors (mmap, dup, read), and warnings. */

@@ -43,6 +43,8 @@ export interface HostFile {
   /** O_ACCMODE bits of the open. */
   readonly access: number;
   readonly inode: number;
+  /** Where plain read and write go on, in bytes: of the open file, so that all its duplicates share it. */
+  position: bigint;
   /** The last close has happened. */
   released: boolean;
 }
@@ -149,6 +151,7 @@ export class OpenFiles {
           inode,
           witness,
           watch,
+          position: 0n,
           released: false,
         };
         this.byInode.set(inode, entry);

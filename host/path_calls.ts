@@ -4,10 +4,21 @@ import type { SyscallName, OldSyscallName } from './arch.ts';
 import type { CallHost, Handlers } from './call_host.ts';
 import type { ClientTask } from './client_task.ts';
 import { type NodeFacts, permits, statBytes, statxBytes } from './node_stat.ts';
-import { DevicePaths, type ProcPath, parseProcPath } from './paths.ts';
+import type { Place } from './file_tree.ts';
+import { DevicePaths, type FoundDevice, type ProcPath, parseProcPath } from './paths.ts';
 import { openDevice } from './open_device.ts';
 import { openStatus } from './proc_status.ts';
-import { AT_EACCESS, AT_EMPTY_PATH, AT_FDCWD, EXDEV, O_CREAT, O_WRONLY } from './uapi.ts';
+import { treeCalls } from './tree_calls.ts';
+import {
+  AT_EACCESS,
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  AT_SYMLINK_NOFOLLOW,
+  EXDEV,
+  O_CREAT,
+  O_NOFOLLOW,
+  O_WRONLY,
+} from './uapi.ts';
 
 const PATH_MAX = 4096;
 const EINVAL = 22;
@@ -25,6 +36,8 @@ const FIRST_NODE_INODE = 700;
 export function pathCalls(host: CallHost): Handlers {
   const { notification: call, transfer, arch } = host;
   const paths = new DevicePaths(host.devices);
+  const { tree } = host;
+  const files = tree === undefined ? undefined : treeCalls(host, tree);
   const seconds = Math.floor(Date.now() / 1000);
   const handlers: Handlers = [];
 
@@ -34,6 +47,19 @@ export function pathCalls(host: CallHost): Handlers {
   };
   const pathAt = (index: number): string | undefined =>
     transfer.readString(call.tid, call.big(index), PATH_MAX);
+  /** What a path means here: one of our device nodes, a place that the private tree has a say in, or undefined. */
+  const locate = (
+    dirfd: number,
+    path: string,
+    follow: boolean,
+  ): FoundDevice | Place | undefined => {
+    const found = paths.find(call.tid, dirfd, path);
+    if (found !== undefined || tree === undefined) return found;
+    const place = tree.find(call.tid, dirfd, path, follow);
+    if (place?.at !== 'tree' || place.node.kind !== 'device') return place;
+    const device = paths.at(place.path);
+    return device === undefined ? undefined : { device, asDirectory: false };
+  };
   const nodeOf = (device: NodeFacts['device']): NodeFacts => ({
     device,
     uid: host.owner.uid,
@@ -53,11 +79,12 @@ export function pathCalls(host: CallHost): Handlers {
 
   const open = (dirfd: number, path: string | undefined, flags: number, resolve: bigint): void => {
     if (path === undefined) return void call.resume();
-    const found = paths.find(call.tid, dirfd, path);
+    const found = locate(dirfd, path, (flags & O_NOFOLLOW) === 0);
     if (found === undefined) return openProc(path, flags);
+    if (resolve & RESOLVE_BENEATH && path.startsWith('/')) return void call.reply(-EXDEV);
+    if ('at' in found) return void files?.open(found, flags);
     const task = host.clients.verified(call.tid);
     if (task === undefined) return void call.reply(-ESRCH);
-    if (resolve & RESOLVE_BENEATH && path.startsWith('/')) return void call.reply(-EXDEV);
     if (found.asDirectory) return void call.reply(-ENOTDIR);
     const node = nodeOf(found.device);
     openDevice(host, task, found.device, flags, (wanted) => mayAccess(task, node, wanted, false));
@@ -101,11 +128,25 @@ export function pathCalls(host: CallHost): Handlers {
     const bytes = isStatx ? statxBytes(node) : statBytes(arch.stat, node);
     call.reply(transfer.write(call.tid, address, bytes) ? 0 : -EFAULT);
   };
-  const statPath = (dirfd: number, index: number, buffer: bigint): void => {
-    const path = pathAt(index);
-    const found = path === undefined ? undefined : paths.find(call.tid, dirfd, path);
+  const statPath = (follow: boolean): void => {
+    const path = pathAt(0);
+    if (path === undefined) return void call.resume();
+    statPlace(AT_FDCWD, path, follow, call.big(1), undefined);
+  };
+  const statPlace = (
+    dirfd: number,
+    path: string,
+    follow: boolean,
+    buffer: bigint,
+    statx: number | undefined,
+  ): void => {
+    const found = locate(dirfd, path, follow);
+    if (found !== undefined && 'at' in found) {
+      return void files?.stat(found, buffer, follow, statx);
+    }
     if (found?.asDirectory === true) return void call.reply(-ENOTDIR);
-    answerStat(found === undefined ? undefined : nodeOf(found.device), buffer, false);
+    const node = found === undefined ? undefined : nodeOf(found.device);
+    answerStat(node, buffer, statx !== undefined);
   };
   const nodeOfFd = (fd: number): NodeFacts | undefined => {
     const file = host.clients.verified(call.tid)?.files.identify(fd);
@@ -118,15 +159,16 @@ export function pathCalls(host: CallHost): Handlers {
       const node = flags & AT_EMPTY_PATH ? nodeOfFd(call.int(0)) : undefined;
       return answerStat(node, buffer, isStatx);
     }
-    const found = paths.find(call.tid, call.int(0), path);
-    if (found?.asDirectory === true) return void call.reply(-ENOTDIR);
-    answerStat(found === undefined ? undefined : nodeOf(found.device), buffer, isStatx);
+    const follow = (flags & AT_SYMLINK_NOFOLLOW) === 0;
+    statPlace(call.int(0), path, follow, buffer, isStatx ? call.uint(3) : undefined);
   };
 
   const access = (dirfd: number, index: number, mode: number, flags: number): void => {
     const path = pathAt(index);
-    const found = path === undefined ? undefined : paths.find(call.tid, dirfd, path);
+    const follow = (flags & AT_SYMLINK_NOFOLLOW) === 0;
+    const found = path === undefined ? undefined : locate(dirfd, path, follow);
     if (found === undefined) return void call.resume();
+    if ('at' in found) return void files?.access(found, mode, flags);
     if (found.asDirectory) return void call.reply(-ENOTDIR);
     if (mode & ~7) return void call.reply(-EINVAL);
     const task = host.clients.verified(call.tid);
@@ -139,8 +181,17 @@ export function pathCalls(host: CallHost): Handlers {
   const readlink = (dirfd: number, index: number): void => {
     const path = pathAt(index);
     if (path === undefined) return void call.resume();
-    const found = paths.find(call.tid, dirfd, path);
+    const found = locate(dirfd, path, false);
+    if (found !== undefined && 'at' in found) {
+      return void files?.readlink(found, call.big(index + 1), call.int(index + 2));
+    }
     if (found !== undefined) return void call.reply(found.asDirectory ? -ENOTDIR : -EINVAL);
+    const shown = tree?.linkOfProc(call.tid, path);
+    if (shown !== undefined) {
+      const bytes = Buffer.from(shown).subarray(0, Math.max(0, call.int(index + 2)));
+      const done = transfer.write(call.tid, call.big(index + 1), bytes);
+      return void call.reply(done ? bytes.length : -EFAULT);
+    }
     const proc = parseProcPath(path);
     const ours = proc?.kind === 'fd' ? fileAt(proc) : undefined;
     const size = call.int(index + 2);
@@ -153,8 +204,8 @@ export function pathCalls(host: CallHost): Handlers {
   on('creat', () => open(AT_FDCWD, pathAt(0), O_CREAT | O_WRONLY, 0n));
   on('openat', () => open(call.int(0), pathAt(1), call.uint(2), 0n));
   on('openat2', openHow);
-  on('stat', () => statPath(AT_FDCWD, 0, call.big(1)));
-  on('lstat', () => statPath(AT_FDCWD, 0, call.big(1)));
+  on('stat', () => statPath(true));
+  on('lstat', () => statPath(false));
   on('fstat', () => answerStat(nodeOfFd(call.int(0)), call.big(1), false));
   on('newfstatat', () => statAt(call.uint(3), call.big(2), false));
   on('statx', () => statAt(call.uint(2), call.big(4), true));

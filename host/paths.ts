@@ -41,6 +41,11 @@ export class DevicePaths {
     return device === undefined ? undefined : { device, asDirectory: end < path.length };
   }
 
+  /** The device with exactly this path. */
+  at(path: string): Device | undefined {
+    return this.byPath.get(path);
+  }
+
   private resolve(tid: number, dirfd: number, path: string): Device | undefined {
     const exact = this.byPath.get(path);
     if (exact !== undefined) return exact;

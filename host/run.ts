@@ -3,7 +3,7 @@ import { closeSync } from 'node:fs';
 import { setImmediate } from 'node:timers';
 import { Cleanup } from '../src/base/cleanup.ts';
 import { findCommand, NOT_EXECUTABLE, NOT_FOUND } from './command.ts';
-import type { Device } from './device.ts';
+import type { Device, Served } from './device.ts';
 import { buildFilter, type FdRange } from './filter.ts';
 import { readInherited } from './inherited.ts';
 import { openLibc } from './libc.ts';
@@ -19,7 +19,7 @@ export interface RunOptions {
   /** The program and its arguments; looked up in PATH unless it holds a slash. */
   readonly command: readonly string[];
   /** What clients can open; a function is called while the program's thread is being made, to load an engine meanwhile. */
-  readonly devices: readonly Device[] | (() => Promise<readonly Device[]>);
+  readonly devices: readonly Device[] | (() => Promise<Served>);
   readonly observer?: Observer;
   /** Do not stop the calls that only matter for pages that are pinned while a client gives them up. */
   readonly fast?: boolean;
@@ -60,7 +60,7 @@ async function load(devices: RunOptions['devices']) {
   const { Supervisor } = await import('./supervisor.ts');
   const { Signals } = await import('./signals.ts');
   const { probePermissions } = await import('./permissions.ts');
-  const known = typeof devices === 'function' ? await devices() : devices;
+  const known: Served = typeof devices === 'function' ? await devices() : { devices };
   return { Supervisor, Signals, probePermissions, known };
 }
 
@@ -124,7 +124,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
     const signals = new Signals(libc, arena, passOn, reap);
     undo.defer(() => signals.close());
     const supervisor = new Supervisor(libc, arch, spawner.listener, signals.pipe, {
-      devices: known,
+      served: known,
       observer: options.observer ?? {},
       range,
       asRoot: options.asRoot ?? false,

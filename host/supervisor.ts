@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The loop: one stopped system call after the other, and what happens between them. */
 import { closeSync, existsSync } from 'node:fs';
+import { Cleanup } from '../src/base/cleanup.ts';
 import type { Arch } from './arch.ts';
 import type { Arena } from './arena.ts';
 import type { CallHost, Handler, Handlers } from './call_host.ts';
 import { Clients } from './clients.ts';
-import type { Device } from './device.ts';
+import { dataCalls } from './data_calls.ts';
+import type { Served } from './device.ts';
 import { execCalls } from './exec_calls.ts';
 import { fdCalls } from './fd_calls.ts';
 import { FileMemories } from './file_memories.ts';
@@ -21,6 +23,7 @@ import type { Observer } from './observer.ts';
 import { OpenFiles } from './open_files.ts';
 import { pathCalls } from './path_calls.ts';
 import type { Permissions } from './permissions.ts';
+import { PrivateTree } from './private_tree.ts';
 import type { ProcessMm } from './process_mm.ts';
 import { isReadable } from './signals.ts';
 import { EINTR, EPOLL_CTL_ADD, O_CLOEXEC, POLLIN } from './uapi.ts';
@@ -42,7 +45,7 @@ export interface Timers {
 }
 
 export interface SupervisorOptions {
-  readonly devices: readonly Device[];
+  readonly served: Served;
   readonly observer: Observer;
   readonly range: FdRange;
   readonly permissions: Permissions;
@@ -70,6 +73,7 @@ export class Supervisor {
   private readonly openFiles: OpenFiles;
   private readonly clients: Clients;
   private readonly fileMemories: FileMemories;
+  private readonly tree: PrivateTree | undefined;
   private readonly timers: Timers | undefined;
   private readonly handlers: Handlers;
   private readonly counts = new Uint32Array(512);
@@ -102,7 +106,8 @@ export class Supervisor {
     this.notification = new Notification(libc, arena, listener);
     const transfer = new MemoryTransfer(libc, arena);
     const mappings = new Mappings(libc, arena);
-    const { observer } = options;
+    const { observer, served } = options;
+    this.tree = served.tree && new PrivateTree(served.tree);
     this.openFiles = new OpenFiles({ libc, arena, arch }, (file) => {
       this.clients.numbersChanged();
       observer.closed?.(file.file);
@@ -124,6 +129,7 @@ export class Supervisor {
       range: options.range,
       scratch: arena.take(SCRATCH_BYTES),
       warn: (pid: number, text: string) => observer.other?.(pid, `warning: ${text}`),
+      signalled: (pid: number, fd: number) => observer.signalled?.(pid, fd),
     };
     this.clients = new Clients(
       taskHost,
@@ -135,13 +141,15 @@ export class Supervisor {
       clients: this.clients,
       transfer,
       mappings,
-      devices: options.devices,
+      devices: served.devices,
+      tree: this.tree,
       observer,
       owner: { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 },
     };
     this.handlers = [];
     merge(this.handlers, pathCalls(host));
     merge(this.handlers, fdCalls(host));
+    merge(this.handlers, dataCalls(host));
     merge(this.handlers, memoryCalls(host, this.handlers));
     merge(this.handlers, execCalls(host, options.nofile));
     const ioctl = ioctlCall(host);
@@ -222,11 +230,15 @@ export class Supervisor {
 
   /** Ends with the run: what is still open is released, in the engine and here. */
   close(): void {
-    this.openFiles.drain();
-    this.openFiles.close();
-    this.clients.close();
-    this.fileMemories.close();
-    closeSync(this.others);
+    const undo = new Cleanup();
+    // Last of all, and whatever happens before: nothing may be left in the folder for temporary files.
+    undo.defer(() => this.tree?.close());
+    undo.defer(() => closeSync(this.others));
+    undo.defer(() => this.fileMemories.close());
+    undo.defer(() => this.clients.close());
+    undo.defer(() => this.openFiles.close());
+    undo.defer(() => this.openFiles.drain());
+    undo.run();
     this.counts.forEach((count, nr) => {
       if (count > 0) this.stats.calls.set(nr, count);
     });

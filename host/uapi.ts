@@ -70,6 +70,7 @@ export const PR_SET_NO_NEW_PRIVS = 38;
 
 // poll.h, sys/epoll.h, sys/inotify.h
 export const POLLIN = 1;
+export const POLLOUT = 4;
 export const POLLHUP = 16;
 export const IN_CLOSE = 0x18;
 export const IN_Q_OVERFLOW = 0x4000;

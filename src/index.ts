@@ -13,6 +13,8 @@ export { ClientMemory, type Pin } from './memory/client_memory.ts';
 export type { Mapping, Mm } from './memory/mm.ts';
 export { Iommufd } from './iommufd/iommufd.ts';
 export { LocalClient } from './iommufd/local_client.ts';
+export { LocalEventFd, LocalVfioClient } from './vfio/local_client.ts';
+export { Vfio } from './vfio/vfio.ts';
 export { Machine } from './machine/machine.ts';
 export { sweepFaults } from './sim/faults.ts';
 export { Sim, type SimOptions } from './sim/sim.ts';

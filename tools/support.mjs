@@ -5,9 +5,11 @@ import { supportText } from './support_text.mjs';
 
 const page = new URL('../docs/support.md', import.meta.url);
 const engine = new URL('../dist/src/iommufd/', import.meta.url);
+const vfio = new URL('../dist/src/vfio/', import.meta.url);
 const { ioctlOps, vfioOps } = await import(new URL('ioctls.js', engine).href);
 const { testOps } = await import(new URL('selftest.js', engine).href);
-const text = supportText({ ioctlOps, vfioOps, testOps });
+const { deviceOps } = await import(new URL('ioctls.js', vfio).href);
+const text = supportText({ ioctlOps, vfioOps, deviceOps, testOps });
 
 if (!process.argv.includes('--check')) writeFileSync(page, text);
 else if (readFileSync(page, 'utf8') !== text) {

@@ -7,6 +7,7 @@ import { Ram } from '../memory/ram.ts';
 import type { DmaObserver } from '../pci/dma.ts';
 import type { PciFunction } from '../pci/function.ts';
 import { Sim } from '../sim/sim.ts';
+import { Vfio } from '../vfio/vfio.ts';
 import type { MachineDescription, MockIommuDescription } from './description.ts';
 import { MockShapes } from './mock_shapes.ts';
 import { makePciDevices, placeBars } from './pci_devices.ts';
@@ -20,6 +21,8 @@ export class Machine {
   readonly ram: Ram;
   /** The PCI functions, by ascending address. */
   readonly pciDevices: readonly PciFunction[];
+  /** Those that programs can have: all of them, by address, so the first is vfio0. */
+  readonly vfio: Vfio;
   /** Who is told of each DMA; set it at any time. */
   dmaObserver: DmaObserver | undefined = undefined;
 
@@ -45,6 +48,8 @@ export class Machine {
     this.pciDevices = functions.toSorted((a, b) => (a.bdf < b.bdf ? -1 : 1));
     checkAddresses(this.pciDevices);
     placeBars(this.pciDevices);
+    this.vfio = new Vfio(sim);
+    for (const fn of this.pciDevices) this.vfio.register(fn);
   }
 
   /** The pages of its clients, as frames. */

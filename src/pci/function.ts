@@ -75,7 +75,7 @@ export class PciFunction {
         this.config.set(CONFIG.Status, 2, status.fields.ReceivedMasterAbort.setLo(held, 1));
       },
     });
-    this.config.onWrite = (first, last) => this.#written(first, last);
+    this.config.onWrite = () => this.#written();
   }
 
   /** Memory Space Enable: its BARs answer. */
@@ -158,7 +158,7 @@ export class PciFunction {
     addCapabilities(this.config, capabilities);
   }
 
-  #written(_first: number, _last: number): void {
+  #written(): void {
     if (this.express?.takeResetRequest()) this.reset();
     else this.interrupts.update();
   }

@@ -10,7 +10,6 @@ import { LocalMm } from '../memory/local_mm.ts';
 import { Sim } from '../sim/sim.ts';
 import type { VfioCdev } from './cdev.ts';
 import { LocalVfioClient } from './local_client.ts';
-import { Vfio } from './vfio.ts';
 
 const { VFIO_PCI_CONFIG_REGION_INDEX: CONFIG, VFIO_PCI_BAR0_REGION_INDEX: BAR0 } = vfio;
 
@@ -23,9 +22,7 @@ let device: LocalVfioClient;
 beforeEach(() => {
   sim = new Sim({ checkLocks: true });
   machine = new Machine({ sim });
-  const all = new Vfio(sim);
-  for (const fn of machine.pciDevices) all.register(fn);
-  const [first] = all.cdevs;
+  const first = machine.vfio.cdev('vfio0');
   if (!first) throw new Error('the default machine has no PCI device');
   cdev = first;
   iommu = new LocalClient(machine.iommufd);

@@ -5,9 +5,9 @@ import * as vfio from '../abi/vfio.ts';
 import { LocalClient } from '../iommufd/local_client.ts';
 import { Machine } from '../machine/machine.ts';
 import type { DmaEvent } from '../pci/dma.ts';
+import { exploreOrThrow } from '../sim/explore.ts';
 import { Sim } from '../sim/sim.ts';
 import { LocalEventFd, LocalVfioClient } from './local_client.ts';
-import { Vfio } from './vfio.ts';
 
 const { VFIO_PCI_CONFIG_REGION_INDEX: CONFIG, VFIO_PCI_BAR0_REGION_INDEX: BAR0 } = vfio;
 const { VFIO_PCI_MSI_IRQ_INDEX: MSI, VFIO_PCI_INTX_IRQ_INDEX: INTX } = vfio;
@@ -30,21 +30,25 @@ let ioas: number;
 let dma: DmaEvent[];
 
 /** A program that has the device, and three painted pages of which the middle one is mapped where it says. */
-beforeEach(() => {
-  const sim = new Sim({ checkLocks: true });
+function setUp(sim: Sim): void {
   machine = new Machine({ sim });
   dma = [];
   machine.dmaObserver = { dma: (event) => dma.push(event) };
   iommu = new LocalClient(machine.iommufd);
-  const [edu] = machine.pciDevices;
-  if (!edu) throw new Error('the default machine has no edu device');
-  device = new LocalVfioClient(new Vfio(sim).register(edu), iommu.process);
+  const cdev = machine.vfio.cdev('vfio0');
+  if (!cdev) throw new Error('the default machine has no edu device');
+  device = new LocalVfioClient(cdev, iommu.process);
   device.call('VFIO_DEVICE_BIND_IOMMUFD', { iommufd: iommu.fd });
   ioas = iommu.call('IOMMU_IOAS_ALLOC', {}).out_ioas_id;
   device.call('VFIO_DEVICE_ATTACH_IOMMUFD_PT', { pt_id: ioas });
   iommu.process.mm.map(MEMORY, 3 * PAGE);
   iommu.process.mm.copyOut(MEMORY, new Uint8Array(3 * PAGE).fill(PAINT));
   device.set(CONFIG, 4, device.get(CONFIG, 4, 2) | 4n, 2);
+}
+
+beforeEach(() => {
+  const sim = new Sim({ checkLocks: true });
+  setUp(sim);
   return () => sim.assertNothingHeld();
 });
 
@@ -221,4 +225,35 @@ describe('the other registers of the device, through VFIO', () => {
     device.set(BAR0, IRQ_RAISE, 1n);
     expect(event.count).toBe(2);
   });
+});
+
+it('a DMA under way does not land after the close of the device, in every interleaving', () => {
+  let [done, stopped] = [0, 0];
+  const runs = exploreOrThrow((sim) => {
+    setUp(sim);
+    map();
+    /** What memory held when the descriptor was closed. */
+    let closed: Uint8Array | undefined;
+    sim.spawn('driver', function* () {
+      if (!closed) toMemory(IOVA, 16);
+      yield 'the second doorbell';
+      if (!closed) toMemory(IOVA + 16n, 16);
+    });
+    sim.spawn('close', function* () {
+      yield 'close';
+      device.close();
+      closed = memory();
+    });
+    return () => {
+      if (!closed) throw new Error('it was not closed');
+      expect(memory()).toEqual(closed);
+      if (dma.length === 2) done++;
+      else stopped++;
+      expect(dma.every(({ fault }) => fault === undefined)).toBe(true);
+      iommu.close();
+      expect(machine.memory.pinCount).toBe(0);
+    };
+  });
+  expect(runs).toBe(done + stopped);
+  expect([done > 0, stopped > 0]).toEqual([true, true]);
 });

@@ -33,18 +33,18 @@ export interface DeviceOp {
 /** `last` is the last field of the structure's first version. */
 function op<S>(
   name: keyof typeof vfio,
+  number: number,
   type: StructType<S>,
   last: keyof S & string,
   execute: (call: VfioCall<Cmd<StructType<S>>>, file: VfioDeviceFile) => void,
   status: Status = 'done',
   note = '',
 ): DeviceOp {
-  const number = vfio[name] as number;
   const minSize = type.offsetofend(last);
   return {
     name,
     number,
-    type: type as StructType<unknown>,
+    type,
     minSize,
     status,
     note,
@@ -55,6 +55,7 @@ function op<S>(
 
 function absent<S>(
   name: keyof typeof vfio,
+  number: number,
   type: StructType<S>,
   last: keyof S & string,
   note: string,
@@ -62,7 +63,7 @@ function absent<S>(
   const execute = (): void => {
     throw new ErrnoError('ENOTTY', `${name} is not built: ${note}`);
   };
-  return op(name, type, last, execute, 'absent', note);
+  return op(name, number, type, last, execute, 'absent', note);
 }
 
 const RESET: DeviceOp = {
@@ -78,16 +79,16 @@ const RESET: DeviceOp = {
 
 // prettier-ignore
 export const deviceOps: readonly DeviceOp[] = [
-  op('VFIO_DEVICE_GET_INFO', vfio.vfio_device_info, 'num_irqs', getInfo),
-  op('VFIO_DEVICE_GET_REGION_INFO', vfio.vfio_region_info, 'offset', getRegionInfo, 'partial', 'regions can not be mapped (no VFIO_REGION_INFO_FLAG_MMAP): they are read and written'),
-  op('VFIO_DEVICE_GET_IRQ_INFO', vfio.vfio_irq_info, 'count', getIrqInfo),
-  op('VFIO_DEVICE_SET_IRQS', vfio.vfio_irq_set, 'count', setIrqs, 'partial', 'no unmasking of INTx by an eventfd'),
+  op('VFIO_DEVICE_GET_INFO', vfio.VFIO_DEVICE_GET_INFO, vfio.vfio_device_info, 'num_irqs', getInfo),
+  op('VFIO_DEVICE_GET_REGION_INFO', vfio.VFIO_DEVICE_GET_REGION_INFO, vfio.vfio_region_info, 'offset', getRegionInfo, 'partial', 'regions can not be mapped (no VFIO_REGION_INFO_FLAG_MMAP): they are read and written'),
+  op('VFIO_DEVICE_GET_IRQ_INFO', vfio.VFIO_DEVICE_GET_IRQ_INFO, vfio.vfio_irq_info, 'count', getIrqInfo),
+  op('VFIO_DEVICE_SET_IRQS', vfio.VFIO_DEVICE_SET_IRQS, vfio.vfio_irq_set, 'count', setIrqs, 'partial', 'no unmasking of INTx by an eventfd'),
   RESET,
-  op('VFIO_DEVICE_GET_PCI_HOT_RESET_INFO', vfio.vfio_pci_hot_reset_info, 'count', getHotResetInfo, 'done', 'ENODEV: all functions are on a root bus'),
-  op('VFIO_DEVICE_PCI_HOT_RESET', vfio.vfio_pci_hot_reset, 'count', hotReset, 'done', 'ENODEV: all functions are on a root bus'),
-  absent('VFIO_DEVICE_IOEVENTFD', vfio.vfio_device_ioeventfd, 'fd', 'an eventfd of a client can be signalled, but not watched'),
-  op('VFIO_DEVICE_FEATURE', vfio.vfio_device_feature, 'flags', feature, 'partial', 'no feature is there; of those that vfio-pci always has, low power is not built'),
-  { ...op('VFIO_DEVICE_BIND_IOMMUFD', vfio.vfio_device_bind_iommufd, 'out_devid', bindIommufd), minSize: 0, beforeBind: true },
-  op('VFIO_DEVICE_ATTACH_IOMMUFD_PT', vfio.vfio_device_attach_iommufd_pt, 'pt_id', attachPt),
-  op('VFIO_DEVICE_DETACH_IOMMUFD_PT', vfio.vfio_device_detach_iommufd_pt, 'flags', detachPt),
+  op('VFIO_DEVICE_GET_PCI_HOT_RESET_INFO', vfio.VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, vfio.vfio_pci_hot_reset_info, 'count', getHotResetInfo, 'done', 'ENODEV: all functions are on a root bus'),
+  op('VFIO_DEVICE_PCI_HOT_RESET', vfio.VFIO_DEVICE_PCI_HOT_RESET, vfio.vfio_pci_hot_reset, 'count', hotReset, 'done', 'ENODEV: all functions are on a root bus'),
+  absent('VFIO_DEVICE_IOEVENTFD', vfio.VFIO_DEVICE_IOEVENTFD, vfio.vfio_device_ioeventfd, 'fd', 'an eventfd of a client can be signalled, but not watched'),
+  op('VFIO_DEVICE_FEATURE', vfio.VFIO_DEVICE_FEATURE, vfio.vfio_device_feature, 'flags', feature, 'partial', 'no feature is there; of those that vfio-pci always has, low power is not built'),
+  { ...op('VFIO_DEVICE_BIND_IOMMUFD', vfio.VFIO_DEVICE_BIND_IOMMUFD, vfio.vfio_device_bind_iommufd, 'out_devid', bindIommufd), minSize: 0, beforeBind: true },
+  op('VFIO_DEVICE_ATTACH_IOMMUFD_PT', vfio.VFIO_DEVICE_ATTACH_IOMMUFD_PT, vfio.vfio_device_attach_iommufd_pt, 'pt_id', attachPt),
+  op('VFIO_DEVICE_DETACH_IOMMUFD_PT', vfio.VFIO_DEVICE_DETACH_IOMMUFD_PT, vfio.vfio_device_detach_iommufd_pt, 'flags', detachPt),
 ];

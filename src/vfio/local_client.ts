@@ -24,6 +24,8 @@ const structs = {
   VFIO_DEVICE_DETACH_IOMMUFD_PT: vfio.vfio_device_detach_iommufd_pt,
 } as const;
 
+const numbers: Readonly<Record<keyof typeof structs, number>> = { ...vfio };
+
 type Structs = typeof structs;
 type ShapeOf<T> = T extends StructType<infer S> ? S : never;
 type FieldsOf<N extends keyof Structs> = Partial<Values<ShapeOf<Structs[N]>>>;
@@ -75,10 +77,10 @@ export class LocalVfioClient {
     const end = last?.type.size === 0 ? last.offset : type.size;
     const bytes = new Uint8Array(Math.max(type.size, end + tail.length));
     const view = new DataView(bytes.buffer);
-    type.write(view, 0, { argsz: end + tail.length, ...fields } as never);
+    type.write(view, 0, { argsz: end + tail.length, ...fields });
     bytes.set(tail, end);
     this.process.mm.copyOut(SCRATCH, bytes);
-    const result = this.file.ioctl(this.process, vfio[name], SCRATCH);
+    const result = this.file.ioctl(this.process, numbers[name], SCRATCH);
     this.process.mm.copyIn(SCRATCH, bytes);
     return { result, reply: type.on(view) as never };
   }

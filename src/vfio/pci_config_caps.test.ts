@@ -63,11 +63,12 @@ it('where all are hidden the status register says that there are none', () => {
 });
 
 it('a chain that loops ends', () => {
-  const { shown } = chain([
-    [0x40, MSIX],
-    [0x40, MSIX],
-  ]);
-  expect(shown.parts.length).toBeLessThan(64);
+  const config = new ConfigSpace();
+  config.set(6, 2, 0x10);
+  config.set(0x34, 1, 0x40);
+  config.set(0x40, 2, 0x4000 | MSIX);
+  const { parts } = showCapabilities(config, new DataView(new ArrayBuffer(4096)));
+  expect(parts.length).toBeLessThan(64);
 });
 
 it('a capability that states more than there is room for gets what there is', () => {

@@ -18,6 +18,7 @@ import {
   replacing,
   replacingPasid,
 } from './attach.ts';
+import { performDevice } from './apply_device.ts';
 import type { By, Step } from './commands.ts';
 import {
   changeProcess,
@@ -49,73 +50,6 @@ const HWPT_FLAGS = 1 | DIRTY | 8;
 const NO_DIRTY = 1;
 const PASIDS = 4;
 const FOR_PASIDS = 8;
-
-/** References turned into ids and descriptors, as they are now. */
-export function resolve(world: World, step: Step): Step {
-  switch (step.op) {
-    case 'destroy':
-      return { ...step, id: world.idOf(step.id) };
-    case 'copy':
-      return {
-        ...step,
-        ioas: world.idOf(step.ioas, 'IOAS'),
-        source: world.idOf(step.source, 'IOAS'),
-      };
-    case 'map_file':
-      return {
-        ...step,
-        ioas: world.idOf(step.ioas, 'IOAS'),
-        fd: world.fdOf(step.fd, step.by, ['file', 'dmabuf']),
-      };
-    case 'map':
-    case 'unmap':
-    case 'allow':
-    case 'ranges':
-    case 'huge_pages':
-    case 'add_reserved':
-    case 'access_create':
-      return { ...step, ioas: world.idOf(step.ioas, 'IOAS') };
-    case 'mock':
-    case 'device_attach':
-    case 'device_replace':
-      return { ...step, pt: world.idOf(step.pt, 'IOAS', 'HWPT_PAGING') };
-    case 'pasid_detach':
-      return { ...step, mock: world.idOf(step.mock, 'SELFTEST') };
-    case 'pasid_attach':
-    case 'pasid_replace':
-    case 'pasid_check':
-    case 'mock_replace':
-      return {
-        ...step,
-        mock: world.idOf(step.mock, 'SELFTEST'),
-        pt: world.idOf(step.pt, 'IOAS', 'HWPT_PAGING'),
-      };
-    case 'hwpt_alloc':
-      return {
-        ...step,
-        device: world.idOf(step.device, 'DEVICE'),
-        pt: world.idOf(step.pt, 'IOAS'),
-      };
-    case 'check_map':
-      return { ...step, hwpt: world.idOf(step.hwpt, 'HWPT_PAGING') };
-    case 'access_replace':
-      return {
-        ...step,
-        fd: world.fdOf(step.fd, step.by, ['access']),
-        ioas: world.idOf(step.ioas, 'IOAS'),
-      };
-    case 'access_pin':
-    case 'access_unpin':
-    case 'access_rw':
-      return { ...step, fd: world.fdOf(step.fd, step.by, ['access']) };
-    case 'close':
-      return { ...step, fd: world.fdOf(step.fd, step.by, ['access', 'dmabuf']) };
-    case 'dmabuf_revoke':
-      return { ...step, fd: world.fdOf(step.fd, step.by, ['dmabuf']) };
-    default:
-      return step;
-  }
-}
 
 /** Makes a resolved step. */
 export function apply(world: World, step: Step): Outcome {
@@ -363,47 +297,6 @@ function perform(world: World, step: Step): Outcome['out'] | void {
     }
     default:
       return performDevice(world, step);
-  }
-}
-
-function performDevice(
-  world: World,
-  step: Step & { op: `device_${'remove' | 'bind' | 'unbind' | 'attach' | 'replace' | 'detach'}` },
-): Outcome['out'] | void {
-  const device = world.devices[step.device % world.devices.length];
-  if (!device) return refuse('SKIP');
-  // What a driver never asks for is passed over, here and in the engine.
-  const unfit = {
-    device_remove: device.id !== 0,
-    device_bind: device.id !== 0,
-    device_unbind: device.id === 0 || device.isAttached,
-    device_attach: device.id === 0,
-    device_replace: device.id === 0,
-    device_detach: device.id === 0,
-  };
-  if (unfit[step.op]) refuse('SKIP');
-  switch (step.op) {
-    case 'device_remove':
-      device.group.members.splice(device.group.members.indexOf(device), 1);
-      world.devices.splice(world.devices.indexOf(device), 1);
-      return;
-    case 'device_bind':
-      device.id = world.freeId();
-      world.objects.set(device.id, device);
-      return { id: device.id };
-    case 'device_unbind':
-      world.objects.delete(device.id);
-      device.id = 0;
-      return;
-    case 'device_attach':
-    case 'device_replace': {
-      const change = step.op === 'device_attach' ? attaching : replacing;
-      const { hwpt, commit } = change(world, device, step.pt);
-      commit();
-      return { hwpt: hwpt.id };
-    }
-    case 'device_detach':
-      return detach(world, device);
   }
 }
 

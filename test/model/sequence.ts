@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Runs sequences: the engine and the model side by side. */
 import type { FileMemory } from '../../src/memory/file_memory.ts';
-import { apply, type Outcome, resolve } from './apply.ts';
+import { apply, type Outcome } from './apply.ts';
 import type { Script, Setup, Step } from './commands.ts';
 import { Comparison, Mismatch } from './compare.ts';
 import { Engine } from './engine.ts';
 import { Generator } from './generate.ts';
 import { type EngineOutcome, perform } from './perform.ts';
+import { resolve } from './resolve.ts';
 import { World } from './world.ts';
 
 /** What a run of sequences did. */

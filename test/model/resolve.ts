@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Step } from './commands.ts';
+import type { World } from './world.ts';
+
+/** References turned into ids and descriptors, as they are now. */
+export function resolve(world: World, step: Step): Step {
+  switch (step.op) {
+    case 'destroy':
+      return { ...step, id: world.idOf(step.id) };
+    case 'copy':
+      return {
+        ...step,
+        ioas: world.idOf(step.ioas, 'IOAS'),
+        source: world.idOf(step.source, 'IOAS'),
+      };
+    case 'map_file':
+      return {
+        ...step,
+        ioas: world.idOf(step.ioas, 'IOAS'),
+        fd: world.fdOf(step.fd, step.by, ['file', 'dmabuf']),
+      };
+    case 'map':
+    case 'unmap':
+    case 'allow':
+    case 'ranges':
+    case 'huge_pages':
+    case 'add_reserved':
+    case 'access_create':
+      return { ...step, ioas: world.idOf(step.ioas, 'IOAS') };
+    case 'mock':
+    case 'device_attach':
+    case 'device_replace':
+      return { ...step, pt: world.idOf(step.pt, 'IOAS', 'HWPT_PAGING') };
+    case 'pasid_detach':
+      return { ...step, mock: world.idOf(step.mock, 'SELFTEST') };
+    case 'pasid_attach':
+    case 'pasid_replace':
+    case 'pasid_check':
+    case 'mock_replace':
+      return {
+        ...step,
+        mock: world.idOf(step.mock, 'SELFTEST'),
+        pt: world.idOf(step.pt, 'IOAS', 'HWPT_PAGING'),
+      };
+    case 'hwpt_alloc':
+      return {
+        ...step,
+        device: world.idOf(step.device, 'DEVICE'),
+        pt: world.idOf(step.pt, 'IOAS'),
+      };
+    case 'check_map':
+      return { ...step, hwpt: world.idOf(step.hwpt, 'HWPT_PAGING') };
+    case 'access_replace':
+      return {
+        ...step,
+        fd: world.fdOf(step.fd, step.by, ['access']),
+        ioas: world.idOf(step.ioas, 'IOAS'),
+      };
+    case 'access_pin':
+    case 'access_unpin':
+    case 'access_rw':
+      return { ...step, fd: world.fdOf(step.fd, step.by, ['access']) };
+    case 'close':
+      return { ...step, fd: world.fdOf(step.fd, step.by, ['access', 'dmabuf']) };
+    case 'dmabuf_revoke':
+      return { ...step, fd: world.fdOf(step.fd, step.by, ['dmabuf']) };
+    default:
+      return step;
+  }
+}
