@@ -44,4 +44,9 @@ export const goals = [
   { name: 'access_rw read 64 KiB', goal: 45 },
   { name: 'HWPT_INVALIDATE 64 entries', goal: 14 },
   { name: 'page fault round trip', goal: 25 },
+  { name: 'edu register read', goal: 14 },
+  { name: 'edu register write', goal: 14 },
+  { name: 'edu DMA 4 KiB, doorbell to interrupt', goal: 20 },
+  // 200 MB/s: 256 doorbells, since the device's buffer is a page.
+  { name: 'edu DMA 1 MiB, in pages', goal: 5243 },
 ];

@@ -20,6 +20,7 @@ import { goals } from './goals.mjs';
 const here = fileURLToPath(new URL('.', import.meta.url));
 const iommulator = join(here, '../bin/iommulator');
 const runUnder = [iommulator, 'run', '--'];
+const uapi = join(here, '../examples/first_dma/uapi.h');
 
 /** @typedef {{ count: number, min: number, p50: number, p99: number } | { missing: string }} Figure */
 
@@ -180,7 +181,7 @@ async function main() {
   const kernel = await prepareKernel();
   const headers = ['-static', ...kernel.includes.flatMap((folder) => ['-isystem', folder])];
   const build = (/** @type {string} */ name) =>
-    compileC(name, [join(here, `${name}.c`), join(here, 'bench.h')], {
+    compileC(name, [join(here, `${name}.c`), join(here, 'bench.h'), uapi], {
       compile: headers,
       key: kernel.release,
     });
@@ -197,6 +198,8 @@ async function main() {
     ...(values.quick ? ['-n', '10'] : []),
   ]))
     figures.set(name, figure);
+  progress('a device');
+  for (const { name, figure } of rowsOf([...runUnder, build('edu')])) figures.set(name, figure);
   progress('calls with many areas');
   await measureAreas(build('areas'), values.quick ? 10_000 : 1_000_000);
 
@@ -208,7 +211,11 @@ async function main() {
   console.log(`\n${'microseconds'.padEnd(44)} ${'p50'.padStart(9)} ${'p99'.padStart(9)}  goal`);
   const tooMany = values.quick ? { missing: 'left out by --quick' } : undefined;
   for (const goal of goals) {
-    const unmeasured = goal.name.endsWith('areas') ? tooMany : reason;
+    const unmeasured = goal.name.endsWith('areas')
+      ? tooMany
+      : goal.name.startsWith('edu ')
+        ? undefined
+        : reason;
     printRow(goal.name, figures.get(goal.name) ?? unmeasured, goal);
   }
   const others = [...figures].filter(([name]) => !goals.some((goal) => goal.name === name));

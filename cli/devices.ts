@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Device } from '../host/device.ts';
+import type { Device, Served } from '../host/device.ts';
+import { sysfsTree } from '../host/sysfs_tree.ts';
 import type { Iommufd } from '../src/iommufd/iommufd.ts';
+import type { Machine } from '../src/machine/machine.ts';
 
 const MISC_MAJOR = 10;
+/** Linux takes a free one; the highest of those that it hands out to drivers that ask is what a small machine shows. */
+const VFIO_MAJOR = 511;
 
 /**
- * The device nodes that a program finds. Modes are those that the kernel gives before udev changes them. The minor of
- * /dev/iommu is handed out when its module is loaded; 125 is what a machine with few misc devices shows.
+ * The device nodes that a program finds without devices of VFIO. Modes are those that the kernel gives before udev changes them.
+ * The minor of /dev/iommu is handed out when its module is loaded; 125 is what a machine with few misc devices shows.
  */
 export const devicesOf = (iommufd: Iommufd): readonly Device[] => [
   {
@@ -23,3 +27,27 @@ export const devicesOf = (iommufd: Iommufd): readonly Device[] => [
     open: () => iommufd.openContainer(),
   },
 ];
+
+/** Everything that a program finds of a machine: nodes, VFIO devices, sysfs. vfio-pci is the driver of every PCI function. */
+export function serve(machine: Machine): Served {
+  const { cdevs } = machine.vfio;
+  const devices = [
+    ...devicesOf(machine.iommufd),
+    ...cdevs.map((cdev): Device => {
+      return {
+        path: cdev.path,
+        mode: 0o600,
+        rdev: { major: VFIO_MAJOR, minor: cdev.minor },
+        open: (task) => cdev.openDevice(task),
+      };
+    }),
+  ];
+  const functions = cdevs.map(({ name, minor, device }) => {
+    return { fn: device.pci.fn, cdev: name, major: VFIO_MAJOR, minor };
+  });
+  const tree = sysfsTree(
+    functions,
+    devices.map(({ path }) => path),
+  );
+  return { devices, tree };
+}

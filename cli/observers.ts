@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Observer } from '../host/observer.ts';
 import type { DeviceFile } from '../src/kernel/file.ts';
+import { ioctlName } from './ioctl_names.ts';
 import { objectsHeldBy } from './held_objects.ts';
+import type { DmaObserver } from '../src/pci/dma.ts';
+import { dmaText } from '../src/pci/dma_text.ts';
 import type { Printer } from './strace/printer.ts';
 import type { Summary } from './summary/summary.ts';
 
@@ -33,8 +36,16 @@ export const tracing = (printer: Printer, looks: LastLooks): Observer => ({
     printer.opened(pid, path, { value, why });
   },
   called: (pid, fd, _file, cmd, arg, result) => printer.called(pid, { fd, cmd, arg, result }),
+  accessed: (pid, fd, file, access) => printer.accessed(pid, fd, file, access),
+  signalled: (_pid, fd) => printer.afterwards(`interrupt: eventfd ${fd} is signalled`),
   closed: (file) => printer.closed(file.name, looks.of(file)),
   other: (pid, text) => printer.other(pid, text),
+});
+
+/** Prints each DMA, after the call that made the device do it. */
+export const watching = (printer: Printer): DmaObserver => ({
+  dma: (event) => printer.afterwards(dmaText(event)),
+  driverMistake: (bdf, text) => printer.afterwards(`${bdf}: ${text}`),
 });
 
 /** Counts each event. */
@@ -43,7 +54,9 @@ export const counting = (summary: Summary, looks: LastLooks): Observer => ({
     if (file) summary.opened(pid, file);
   },
   called: (pid, _fd, file, cmd, _arg, { value }, micros) =>
-    summary.called(pid, file, cmd, value, micros),
+    summary.called(pid, file, ioctlName(cmd, file), value, micros),
+  accessed: (pid, _fd, file, { name, result }, micros) =>
+    summary.called(pid, file, name, result, micros),
   closed: (file) => summary.closed(file, looks.of(file)),
 });
 
@@ -56,6 +69,12 @@ export const all = (observers: readonly Observer[], looks: LastLooks): Observer 
   },
   called: (...event) => {
     for (const each of observers) each.called?.(...event);
+  },
+  accessed: (...event) => {
+    for (const each of observers) each.accessed?.(...event);
+  },
+  signalled: (...event) => {
+    for (const each of observers) each.signalled?.(...event);
   },
   closed: (file) => {
     for (const each of observers) each.closed?.(file);

@@ -4,7 +4,9 @@ import { isatty } from 'node:tty';
 import { HostError } from '../host/host_error.ts';
 import type { Observer } from '../host/observer.ts';
 import { run } from '../host/run.ts';
-import type { Device } from '../host/device.ts';
+import type { Served } from '../host/device.ts';
+import type { MachineDescription } from '../src/machine/description.ts';
+import type { DmaObserver } from '../src/pci/dma.ts';
 import { DescriptorSink, type LineSink } from './line_sink.ts';
 import type { RunArguments } from './run_arguments.ts';
 import { styleFor } from './style.ts';
@@ -24,6 +26,7 @@ function openOutput(path: string): number {
 /** What is printed during and after the run. */
 interface Reports {
   readonly observer: Observer;
+  readonly dma: DmaObserver | undefined;
   finish(exitStatus: number): void;
 }
 
@@ -33,14 +36,16 @@ async function reportsOf(
   sink: LineSink,
   colours: boolean,
 ): Promise<Reports> {
-  const { all, counting, LastLooks, tracing } = await import('./observers.ts');
+  const { all, counting, LastLooks, tracing, watching } = await import('./observers.ts');
   const looks = new LastLooks();
   const observers: Observer[] = [];
   const atEnd: ((exitStatus: number) => void)[] = [];
+  let dma: DmaObserver | undefined;
   if (options.strace) {
     const { Printer } = await import('./strace/printer.ts');
     const printer = new Printer(sink, styleFor(colours, process.env));
     observers.push(tracing(printer, looks));
+    dma = watching(printer);
     atEnd.push((exitStatus) => printer.exited(exitStatus));
   }
   if (options.summary) {
@@ -53,6 +58,7 @@ async function reportsOf(
   }
   return {
     observer: all(observers, looks),
+    dma,
     finish: (exitStatus) => {
       for (const report of atEnd) report(exitStatus);
     },
@@ -60,15 +66,24 @@ async function reportsOf(
 }
 
 /**
- * The devices of the machine that was asked for. The engine, and for a machine file YAML and its schema, are loaded here, while
+ * What programs find of the machine that was asked for. The engine, and for a machine file YAML and its schema, are loaded here, while
  * the host makes a thread for the program.
  */
-async function devicesFor(machine: string | undefined): Promise<readonly Device[]> {
+async function serveMachine(
+  name: string | undefined,
+  dma: DmaObserver | undefined,
+): Promise<Served> {
   const { Machine } = await import('../src/machine/machine.ts');
-  const { devicesOf } = await import('./devices.ts');
-  if (machine === undefined) return devicesOf(new Machine().iommufd);
+  const { serve } = await import('./devices.ts');
+  const made =
+    name === undefined ? new Machine() : new Machine({ description: await described(name) });
+  made.dmaObserver = dma;
+  return serve(made);
+}
+
+async function described(name: string): Promise<MachineDescription> {
   const { findMachine } = await import('./machine/machine_file.ts');
-  return devicesOf(new Machine({ description: findMachine(machine) }).iommufd);
+  return findMachine(name);
 }
 
 /** Runs a program under the engine; returns the exit status that iommulator ends with. Throws HostError. */
@@ -79,7 +94,7 @@ export async function runCommand(options: RunArguments): Promise<number> {
   const reports = wanted ? await reportsOf(options, sink, isatty(fd)) : undefined;
   const { exitStatus, why } = await run({
     command: options.command,
-    devices: () => devicesFor(options.machine),
+    devices: () => serveMachine(options.machine, reports?.dma),
     asRoot: options.asRoot,
     fast: options.fast,
     allowIoUring: options.allowIoUring,

@@ -48,6 +48,7 @@ const x64Calls = {
   mmap: 9,
   munmap: 11,
   brk: 12,
+  rt_sigprocmask: 14,
   ioctl: 16,
   pread64: 17,
   pwrite64: 18,
@@ -71,6 +72,10 @@ const x64Calls = {
   capget: 125,
   fstatfs: 138,
   prctl: 157,
+  getxattr: 191,
+  lgetxattr: 192,
+  listxattr: 194,
+  llistxattr: 195,
   exit_group: 231,
   epoll_ctl: 233,
   gettid: 186,
@@ -105,6 +110,10 @@ const x64Calls = {
 } as const;
 
 const arm64Calls = {
+  getxattr: 8,
+  lgetxattr: 9,
+  listxattr: 11,
+  llistxattr: 12,
   epoll_create1: 20,
   epoll_ctl: 21,
   dup: 23,
@@ -138,6 +147,7 @@ const arm64Calls = {
   exit: 93,
   exit_group: 94,
   tgkill: 131,
+  rt_sigprocmask: 135,
   prctl: 167,
   gettid: 178,
   shmdt: 197,

@@ -24,10 +24,15 @@ export type TreeNode =
 /** By absolute path, without a slash at the end. Every directory above a node is in it, except the root. */
 export type FileTree = ReadonlyMap<string, TreeNode>;
 
-/** Where a path leads. */
+/** Where a path leads. `isPlain`: without anything of ours alone on the way, so that Linux finds it by the same path. */
 export type Place =
-  | { readonly at: 'tree'; readonly path: string; readonly node: TreeNode }
-  /** Out of the tree. `isPlain`: without anything of the tree on the way, so that Linux finds it by the same path. */
+  | {
+      readonly at: 'tree';
+      readonly path: string;
+      readonly node: TreeNode;
+      readonly isPlain: boolean;
+    }
+  /** Out of the tree. */
   | { readonly at: 'host'; readonly path: string; readonly isPlain: boolean }
   | { readonly at: 'nowhere'; readonly errno: number; readonly parent: string | undefined };
 
@@ -82,7 +87,6 @@ export function walkTree(
   isPlain = true,
 ): Place {
   const rest = path.split('/').toReversed();
-  const mustBeDirectory = path.endsWith('/');
   let at = path.startsWith('/') || base === '/' ? '' : base;
   let plain = isPlain;
   let links = 0;
@@ -95,7 +99,8 @@ export function walkTree(
     }
     const next = `${at}/${name}`;
     const node = tree.get(next);
-    const hasMore = rest.some((one) => one !== '' && one !== '.');
+    // A slash or a dot behind it asks for a directory, too.
+    const hasMore = rest.length > 0;
     if (node === undefined) {
       const above = tree.get(at);
       if (above?.kind === 'directory' && !above.isShared) {
@@ -109,7 +114,7 @@ export function walkTree(
       at = next;
       continue;
     }
-    if (node.kind === 'link' && (hasMore || follow || mustBeDirectory)) {
+    if (node.kind === 'link' && (hasMore || follow)) {
       links += 1;
       if (links > MAX_LINKS) return { at: 'nowhere', errno: ELOOP, parent: undefined };
       plain = false;
@@ -117,12 +122,12 @@ export function walkTree(
       rest.push(...node.target.split('/').toReversed());
       continue;
     }
-    if (node.kind !== 'link' && (hasMore || mustBeDirectory)) {
+    if (node.kind !== 'link' && hasMore) {
       return { at: 'nowhere', errno: ENOTDIR, parent: undefined };
     }
-    return { at: 'tree', path: next, node };
+    return { at: 'tree', path: next, node, isPlain: false };
   }
   const node = tree.get(at);
-  if (node !== undefined) return { at: 'tree', path: at, node };
+  if (node !== undefined) return { at: 'tree', path: at, node, isPlain: plain };
   return { at: 'host', path: at === '' ? '/' : at, isPlain: plain };
 }

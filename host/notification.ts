@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The listener of the filter: one stopped system call at a time, and the three ways to answer it. */
+import type { Arch } from './arch.ts';
 import type { Arena } from './arena.ts';
 import type { Libc } from './libc.ts';
 import {
@@ -15,11 +16,17 @@ import {
 } from './uapi.ts';
 
 const NOTIF_BYTES = 80;
+const SIG_SETMASK = 2;
+/** The kernel's own sigset_t. */
+const SIGSET_BYTES = 8;
 
 /** The stopped call that is being answered. Its arguments stay readable until the next `receive`. */
 export class Notification {
   readonly fd: number;
   private readonly libc: Libc;
+  private readonly sigprocmask: number;
+  /** Two signal masks: all signals, and ours while all are blocked. */
+  private readonly masks: number;
   private readonly arena: Arena;
   private readonly notif: number;
   private readonly response: number;
@@ -28,8 +35,11 @@ export class Notification {
   private readonly i32: Int32Array;
   private readonly u64: BigUint64Array;
 
-  constructor(libc: Libc, arena: Arena, listener: number) {
+  constructor(libc: Libc, arena: Arena, arch: Arch, listener: number) {
     this.libc = libc;
+    this.sigprocmask = arch.calls.rt_sigprocmask;
+    this.masks = arena.take(16);
+    arena.u32.fill(0xffff_ffff, this.masks >>> 2, (this.masks >>> 2) + 2);
     this.arena = arena;
     this.fd = listener;
     this.notif = arena.take(NOTIF_BYTES);
@@ -106,7 +116,15 @@ export class Notification {
    * `number` undefined picks the lowest free one. Returns the number or `-errno`; on failure the call is unanswered.
    */
   answerWithFd(source: number, number: number | undefined, cloexec: number): number {
-    return this.add(source, number, cloexec, SECCOMP_ADDFD_FLAG_SEND);
+    // Linux marks the call as answered before the descriptor is there. A signal of ours in between would take the descriptor back
+    // and leave the answer, so that the client's open returned 0: none is let in.
+    const all = this.arena.base + this.masks;
+    this.libc.call6(this.sigprocmask, SIG_SETMASK, all, all + 8, SIGSET_BYTES, 0, 0);
+    try {
+      return this.add(source, number, cloexec, SECCOMP_ADDFD_FLAG_SEND);
+    } finally {
+      this.libc.call6(this.sigprocmask, SIG_SETMASK, all + 8, 0, SIGSET_BYTES, 0, 0);
+    }
   }
 
   /** Puts our descriptor into the caller's table without answering. Returns the number or `-errno`. */

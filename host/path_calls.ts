@@ -27,6 +27,7 @@ const ENOTDIR = 20;
 const EACCES = 13;
 const ENXIO = 6;
 const ESRCH = 3;
+const ENODATA = 61;
 const RESOLVE_BENEATH = 8n;
 /** Bytes of the first version of `struct open_how`. */
 const OPEN_HOW_BYTES = 24;
@@ -200,6 +201,16 @@ export function pathCalls(host: CallHost): Handlers {
     call.reply(transfer.write(call.tid, call.big(index + 1), text) ? text.length : -EFAULT);
   };
 
+  /** Nothing of ours has extended attributes: `result` says so. */
+  const xattr = (follow: boolean, result: number): void => {
+    const path = pathAt(0);
+    const found = path === undefined ? undefined : locate(AT_FDCWD, path, follow);
+    const isOurs =
+      found !== undefined && !('at' in found && found.at !== 'nowhere' && found.isPlain);
+    if (isOurs) call.reply(result);
+    else call.resume();
+  };
+
   on('open', () => open(AT_FDCWD, pathAt(0), call.uint(1), 0n));
   on('creat', () => open(AT_FDCWD, pathAt(0), O_CREAT | O_WRONLY, 0n));
   on('openat', () => open(call.int(0), pathAt(1), call.uint(2), 0n));
@@ -212,6 +223,10 @@ export function pathCalls(host: CallHost): Handlers {
   on('access', () => access(AT_FDCWD, 0, call.int(1), 0));
   on('faccessat', () => access(call.int(0), 1, call.int(2), 0));
   on('faccessat2', () => access(call.int(0), 1, call.int(2), call.int(3)));
+  on('getxattr', () => xattr(true, -ENODATA));
+  on('lgetxattr', () => xattr(false, -ENODATA));
+  on('listxattr', () => xattr(true, 0));
+  on('llistxattr', () => xattr(false, 0));
   on('readlink', () => readlink(AT_FDCWD, 0));
   on('readlinkat', () => readlink(call.int(0), 1));
   return handlers;

@@ -24,7 +24,7 @@ const PROC_LINK = /^\/proc\/(self|thread-self|\d+)(?:\/task\/(\d+))?\/(cwd|fd\/\
 export class PrivateTree {
   private readonly tree: FileTree;
   /** Last components of what is in the tree: a relative path that ends in another one is not ours, unless a client holds a directory. */
-  private readonly names = new Set<string>();
+  private readonly names = new Set<string>(['.', '..']);
   /** First components: `sys`, `dev`. */
   private readonly tops = new Set<string>();
   private folder_: string | undefined;
@@ -86,7 +86,7 @@ export class PrivateTree {
   }
 
   /** Whether the host shows this shared directory as we would, or better: listings of /dev need its real device nodes. */
-  isHosts(path: string, forListing: boolean): boolean {
+  isHosts(path: string, forListing = false): boolean {
     const node = this.tree.get(path);
     if (node?.kind !== 'directory' || !node.isShared || !isDirectory(path)) return false;
     if (!forListing || path === '/dev' || path.startsWith('/dev/')) return true;

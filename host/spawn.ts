@@ -141,7 +141,7 @@ export async function prepareSpawn(
     end() {
       if (gone()) return;
       tell(2);
-      const call = new Notification(libc, arena, listener);
+      const call = new Notification(libc, arena, arch, listener);
       while (!gone()) {
         arena.i32[pollfd >>> 2] = listener;
         arena.i32[(pollfd >>> 2) + 1] = POLLIN;

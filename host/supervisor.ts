@@ -103,7 +103,7 @@ export class Supervisor {
     const arena = libc.newArena(ARENA_BYTES);
     this.i32 = arena.i32;
     this.base = arena.base;
-    this.notification = new Notification(libc, arena, listener);
+    this.notification = new Notification(libc, arena, arch, listener);
     const transfer = new MemoryTransfer(libc, arena);
     const mappings = new Mappings(libc, arena);
     const { observer, served } = options;

@@ -26,7 +26,6 @@ const ENAMETOOLONG = 36;
 const O_TRUNC = 0o1000;
 const PATH_BYTES = 4096;
 const STATX_BYTES = 256;
-const W_OK = 2;
 
 export interface TreeCalls {
   open(place: Place, flags: number): void;
@@ -56,7 +55,8 @@ export function treeCalls(host: CallHost, tree: PrivateTree): TreeCalls {
       if (!tree.isHosts(place.path, forListing)) {
         return forListing ? tree.realDirectory(place.path) : tree.real(place.path);
       }
-    } else if (place.isPlain) {
+    }
+    if (place.isPlain) {
       call.resume();
       return undefined;
     }
@@ -118,20 +118,11 @@ export function treeCalls(host: CallHost, tree: PrivateTree): TreeCalls {
 
     access(place, mode, flags) {
       if (mode & ~7) return void call.reply(-EINVAL);
-      const { at } = place;
-      if (
-        at === 'tree' &&
-        place.node.kind === 'file' &&
-        mode & W_OK &&
-        !(place.node.mode & 0o222)
-      ) {
-        return void call.reply(-EACCES);
-      }
       const real = realOf(place, false);
       if (real === undefined) return;
       call.reply(
         onPath(real, (path) =>
-          at === 'tree' && place.node.kind === 'link'
+          place.at === 'tree' && place.node.kind === 'link'
             ? 0
             : libc.call6(arch.calls.faccessat2, AT_FDCWD, path, mode, flags, 0, 0),
         ),

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { IoctlResult } from '../../src/kernel/file.ts';
+import type { Access } from '../../host/observer.ts';
+import type { DeviceFile, IoctlResult } from '../../src/kernel/file.ts';
 import type { LineSink } from '../line_sink.ts';
 import type { Style } from '../style.ts';
+import { accessText } from './access.ts';
 import { type IoctlCall, ioctlText, resultText } from './ioctl.ts';
 
 /** Prints what happens on our descriptors, a line for each event, as strace does for all descriptors. */
@@ -10,6 +12,8 @@ export class Printer {
   readonly #style: Style;
   #onlyPid: number | undefined;
   #several = false;
+  /** Lines about what a call set in motion, until the call itself is printed. */
+  readonly #pending: string[] = [];
 
   constructor(sink: LineSink, style: Style) {
     this.#sink = sink;
@@ -25,6 +29,16 @@ export class Printer {
     this.#print(pid, ioctlText(call, this.#style));
   }
 
+  /** A read or write of a file that can be read and written. */
+  accessed(pid: number, fd: number, file: DeviceFile, access: Access): void {
+    this.#print(pid, accessText(fd, file, access, this.#style));
+  }
+
+  /** Keeps a line about what the call under way sets in motion, for after it. */
+  afterwards(text: string): void {
+    this.#pending.push(text);
+  }
+
   /** Another call on our descriptors, or a remark, already in words; a result `= -22` becomes `= -1 EINVAL`. */
   other(pid: number, text: string): void {
     const shown = text.replace(/ = -(\d+)$/, (_, errno: string) => {
@@ -37,6 +51,7 @@ export class Printer {
   closed(name: string, held: string): void {
     const rest = held === '' ? '' : `, which still held ${held}`;
     this.#sink.line(this.#style.dim(`--- last close of ${name}${rest} ---`));
+    this.#flush();
   }
 
   /** The end of the run: the exit status as a shell would show it. */
@@ -49,5 +64,10 @@ export class Printer {
     this.#onlyPid ??= pid;
     if (pid !== this.#onlyPid) this.#several = true;
     this.#sink.line(this.#several ? `[pid ${pid}] ${text}` : text);
+    this.#flush();
+  }
+
+  #flush(): void {
+    for (const text of this.#pending.splice(0)) this.#sink.line(`  ${this.#style.dim(text)}`);
   }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { CType, Field, PointedArray, StructType } from '../../src/abi/struct.ts';
+import { flexibleText } from './flexible.ts';
 import { type Direction, memberInUse } from './unions.ts';
 import { isZero, valueText } from './value.ts';
 
@@ -111,6 +112,7 @@ function passedText(
   const value = type.read(view, offset);
   if (type.show.as === 'reserved' && isZero(value)) return undefined;
   if (isOutput(name)) return undefined;
+  if (type.size === 0) return flexibleText(context.root, view, context.arrays?.get(name));
   return arrayText(field, 'program', view, context) ?? valueText(type, value);
 }
 

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import { ioctlName } from '../ioctl_names.ts';
 import { Durations } from './durations.ts';
 import { isEnding, processOf } from './process_end.ts';
 import { type Row, tableLines } from './table.ts';
@@ -23,7 +22,7 @@ export interface Processes {
 /** Counts calls by name, and keeps what programs left for the kernel to clean up. */
 export class Summary {
   readonly #processes: Processes;
-  readonly #counts = new Map<number, Count>();
+  readonly #counts = new Map<string, Count>();
   /** By file: the thread that used it last. */
   readonly #users = new Map<File, number>();
   /** What was left, in words, and how often. */
@@ -37,11 +36,14 @@ export class Summary {
     this.#users.set(file, pid);
   }
 
-  /** `value`: what the call returned; `micros`: how long the engine worked on it, in microseconds. */
-  called(pid: number, file: File, cmd: number, value: number, micros: number): void {
+  /**
+   * `name`: the ioctl, or the system call; `value`: what the call returned; `micros`: how long the engine worked on it, in
+   * microseconds.
+   */
+  called(pid: number, file: File, name: string, value: number, micros: number): void {
     this.#users.set(file, pid);
-    let count = this.#counts.get(cmd);
-    if (!count) this.#counts.set(cmd, (count = { durations: new Durations(), errors: 0 }));
+    let count = this.#counts.get(name);
+    if (!count) this.#counts.set(name, (count = { durations: new Durations(), errors: 0 }));
     count.durations.add(micros);
     if (value < 0) count.errors++;
   }
@@ -63,10 +65,7 @@ export class Summary {
   }
 
   lines(): string[] {
-    const rows: Row[] = [...this.#counts].map(([cmd, count]) => ({
-      name: ioctlName(cmd),
-      ...count,
-    }));
+    const rows: Row[] = [...this.#counts].map(([name, count]) => ({ name, ...count }));
     const left = [...this.#left].map(
       ([text, times]) => `  ${text}${times === 1 ? '' : ` (${times} times)`}`,
     );

@@ -13,7 +13,7 @@ describe('the summary table', () => {
   it('lists calls by total time, with errors only where there are any', () => {
     const rows = [row('IOMMU_DESTROY', 0, 100), row('IOMMU_IOAS_MAP', 2, 100, 100, 100)];
     expect(tableLines(rows)).toEqual([
-      '% time  seconds median us calls errors ioctl',
+      '% time  seconds median us calls errors call',
       '------ -------- --------- ----- ------ --------------',
       ' 75.00 0.000300      99.8     3      2 IOMMU_IOAS_MAP',
       ' 25.00 0.000100      99.8     1        IOMMU_DESTROY',

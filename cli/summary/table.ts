@@ -27,7 +27,7 @@ function cells(row: Row, allMicros: number): string[] {
  * the calls, without the kernel's share of stopping and continuing the program.
  */
 export function tableLines(rows: readonly Row[]): string[] {
-  const head = ['% time', 'seconds', 'median us', 'calls', 'errors', 'ioctl'];
+  const head = ['% time', 'seconds', 'median us', 'calls', 'errors', 'call'];
   const micros = rows.reduce((sum, row) => sum + row.durations.total, 0);
   const calls = rows.reduce((sum, row) => sum + row.durations.count, 0);
   const errors = rows.reduce((sum, row) => sum + row.errors, 0);

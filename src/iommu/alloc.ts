@@ -10,6 +10,7 @@ import {
   type SvaDomain,
 } from './domain.ts';
 import type { DomainRequest, IommuOps } from './ops.ts';
+import type { ViommuDriver } from './viommu_ops.ts';
 
 /*
  * The three ways to a domain (A1). A driver declares by its operations which it has; what it lacks is refused here, and what it
@@ -46,6 +47,20 @@ export function allocUserDomain(
     : paging(ops, device, request);
   if (typeof domain === 'number') return domain;
   domain.seal(ops, { faultHandler: request.faultHandler });
+  return domain;
+}
+
+/** A guest's translation made through its virtual IOMMU, whose driver part is `viommu` and belongs to `ops`. Or a negative errno. */
+export function allocViommuDomain(
+  ops: IommuOps,
+  viommu: ViommuDriver,
+  request: DomainRequest,
+): NestedDomain | number {
+  const { flags, userData, faultHandler } = request;
+  if (!viommu.allocDomainNested || !userData) return -Errno.EOPNOTSUPP;
+  const domain = viommu.allocDomainNested(flags, userData);
+  if (typeof domain === 'number') return domain;
+  domain.seal(ops, { faultHandler });
   return domain;
 }
 

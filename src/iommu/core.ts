@@ -22,6 +22,8 @@ export class IommuCore {
   readonly groups = new IdTable<IommuGroup>(0);
   /** What a driver or user did against the rules, where nobody can be told by an errno: Linux's WARN. */
   readonly warnings: string[] = [];
+  /** Answers to page requests that nobody waited for, or that had their answer (C8). */
+  spuriousPageResponses = 0;
   readonly sim: Sim;
   readonly allocFails: () => boolean;
   readonly #defaultDomain: 'dma' | 'identity';
@@ -82,6 +84,7 @@ export class IommuCore {
       const domain = direct ? (identityDomain ?? releaseDomain) : releaseDomain;
       const rc = domain?.attachDev(device, group.domain) ?? 0;
       if (rc !== 0) this.warn(`${device.name}: its driver refused its own release domain (${rc})`);
+      device.faultParam?.queue.removeDevice(device); // C6: what it has not completed goes with it
       this.#remove(device, group);
     });
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { IommuGroup } from './group.ts';
+import type { FaultParam } from './io_pgfault.ts';
 import type { IommuOps } from './ops.ts';
 import type { ResvRegion } from './reserved.ts';
 
@@ -27,6 +28,8 @@ export interface DeviceOptions {
   readonly isolatedMsi?: boolean;
   /** Reserved regions that the platform states, beside those that the driver adds. */
   readonly resvRegions?: readonly ResvRegion[];
+  /** It is a virtual function, and asks for pages through the PRI of its physical one, which it shares (C3). */
+  readonly sharesPageRequests?: boolean;
 }
 
 /** A device that does DMA. Drivers derive their own. It has a group from its probe to its release (core.ts). */
@@ -42,11 +45,15 @@ export class Device {
   maxPasids = 0;
   /** It has a DIRECT region: never to be blocked, so never a user's. */
   requireDirect = false;
+  readonly sharesPageRequests: boolean;
+  /** Present while its page faults are on (io_pgfault.ts). */
+  faultParam: FaultParam | undefined = undefined;
 
   constructor(name: string, options: DeviceOptions = {}) {
     this.name = name;
     this.pasidBits = options.pasidBits;
     this.isolatedMsi = options.isolatedMsi ?? true;
     this.resvRegions = options.resvRegions ?? [];
+    this.sharesPageRequests = options.sharesPageRequests ?? false;
   }
 }

@@ -5,6 +5,7 @@ import type { Mm } from '../memory/mm.ts';
 import type { Device } from './device.ts';
 import type { FaultHandler } from './fault.ts';
 import type { IommuOps } from './ops.ts';
+import type { Invalidation, UserDataArray } from './user_data.ts';
 
 export { IotlbGather } from '../generic_pt/gather.ts';
 export { Prot } from '../generic_pt/prot.ts';
@@ -141,6 +142,11 @@ export interface SvaDomain extends Domain {
 /** A user's (guest's) translation on top of a paging domain. */
 export interface NestedDomain extends Domain {
   readonly type: typeof DomainType.NESTED;
+  /**
+   * Makes the hardware forget what it has cached of the guest's translation, entry by entry; the first bad one ends it. An empty array
+   * only has its type checked. Absent where the driver caches nothing, or takes this through a virtual IOMMU only.
+   */
+  invalidate?(array: UserDataArray): Invalidation;
 }
 
 export const isPagingDomain = (domain: Domain): domain is PagingDomain => (domain.type & 1) !== 0;

@@ -1,12 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { AttachHandle } from './handle.ts';
+import type { IopfGroup } from './io_pgfault.ts';
 
-/**
- * Who is told of the page faults of a domain. The record of a fault and its life cycle (requirements C) come with page
- * requests; what is fixed now is that a handler is part of a domain from its creation (A2) and that it is given the
- * handle of the attachment that the fault came through (C2).
- */
+/** Which fields of a {@link PageRequest} hold something. The first two are also the UAPI's IOMMU_PGFAULT_FLAGS_*. */
+export const PageRequestFlags = { PASID_VALID: 1, LAST_PAGE: 2, PRIVATE_DATA: 4 } as const;
+
+/** A device asks for a page (PRI), or waits for one (stall): Linux's `struct iommu_fault_page_request`. */
+export interface PageRequest {
+  /** Bits of {@link PageRequestFlags}. */
+  readonly flags: number;
+  readonly pasid: number;
+  /** Groups the requests that are answered together; the device chooses it, and uses it again after the answer. */
+  readonly grpid: number;
+  /** The access: read 1, write 2, execute 4, privileged 8, as IOMMU_PGFAULT_PERM_*. */
+  readonly perm: number;
+  /** In bytes. */
+  readonly addr: bigint;
+  /** 128 bits that hardware wants back with the answer; they never reach a user. */
+  readonly privateData?: bigint;
+}
+
+/** How a group of requests is answered (C7). The numbers are Linux's enum iommu_page_response_code. */
+export const PageResponseCode = {
+  /** The page is there: the device tries again. */
+  SUCCESS: 0,
+  /** This access ends. */
+  INVALID: 1,
+  /** This access ends, and page requests of the device stop where the hardware can stop them. */
+  FAILURE: 2,
+} as const;
+export type PageResponseCode = (typeof PageResponseCode)[keyof typeof PageResponseCode];
+
+/** The answer to a group, as it goes to the driver. */
+export interface PageResponse {
+  readonly pasid: number;
+  readonly grpid: number;
+  readonly code: PageResponseCode;
+  /** What the request had, where it had any. */
+  readonly privateData?: bigint;
+}
+
+/** Who is told of the page faults of a domain: part of the domain from its creation, for good (A2). */
 export interface FaultHandler {
-  /** 0 where the group of faults was taken, else a negative errno. */
-  handle(handle: AttachHandle, faults: readonly unknown[]): number;
+  /**
+   * Takes a group of page requests, whose `handle` leads to the attachment that they came through (C2). 0 where it was taken: exactly
+   * one `group.respond` must follow (C13). Else a negative errno, and core answers.
+   */
+  handle(group: IopfGroup): number;
 }

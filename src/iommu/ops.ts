@@ -2,9 +2,10 @@
 import type { Mm } from '../memory/mm.ts';
 import type { Device } from './device.ts';
 import type { Domain, NestedDomain, PagingDomain, SvaDomain } from './domain.ts';
-import type { FaultHandler } from './fault.ts';
+import type { FaultHandler, PageResponse } from './fault.ts';
 import type { ResvRegion } from './reserved.ts';
 import type { UserData } from './user_data.ts';
+import type { ViommuDriver, ViommuHost } from './viommu_ops.ts';
 
 /** What core and iommufd ask of a driver about a device. The numbers are Linux's enum iommu_cap. */
 export const IommuCap = {
@@ -76,4 +77,15 @@ export interface IommuOps {
   getResvRegions?(device: Device): readonly ResvRegion[];
   /** The faults of a PASID without a domain go to the RID's nested domain. */
   readonly userPasidTable?: boolean;
+  /** Answers a group of page requests; called once for each, with nothing to report back. Absent: no device can fault. */
+  pageResponse?(device: Device, response: PageResponse): void;
+
+  /** Whether it can make virtual IOMMUs of a type (the UAPI's enum iommu_viommu_type) for a device. */
+  hasViommu?(device: Device, type: number): boolean;
+  /** Makes the driver's part of a virtual IOMMU on a nesting parent; or a negative errno. */
+  viommuInit?(
+    viommu: ViommuHost,
+    parent: PagingDomain,
+    userData: UserData | undefined,
+  ): ViommuDriver | number;
 }

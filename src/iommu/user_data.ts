@@ -28,3 +28,49 @@ export function copyStructFromUser(
   const bytes = new Uint8Array(size);
   return data.copyIn(0, bytes.subarray(0, data.length)) ? bytes : -Errno.EFAULT;
 }
+
+/** Entries of a driver's own structure in client memory, `entryLength` bytes each: the requests of one invalidation. */
+export interface UserDataArray {
+  readonly type: number;
+  /** Bytes of one entry as the client has it. */
+  readonly entryLength: number;
+  readonly entryCount: number;
+  /** One entry; `index` is less than `entryCount`. */
+  entry(index: number): UserData;
+}
+
+/** What became of an array of requests. */
+export interface Invalidation {
+  /** 0, or the negative errno of the entry that stopped it. */
+  readonly result: number;
+  /** Entries that were carried out: those before that one. */
+  readonly handled: number;
+}
+
+/**
+ * All entries, one after another, `size` bytes each. A shorter entry of the client's is filled with zeroes, the rest of a longer one
+ * must be zeroes. Or a negative errno: EINVAL (another type, no entries), E2BIG, EFAULT. Counterpart of
+ * `iommu_copy_struct_from_full_user_array()`.
+ */
+export function copyFullUserArray(
+  array: UserDataArray,
+  type: number,
+  size: number,
+): Uint8Array | number {
+  const { entryCount, entryLength } = array;
+  if (array.type !== type || entryCount === 0) return -Errno.EINVAL;
+  const bytes = new Uint8Array(entryCount * size);
+  if (entryLength === size) return array.entry(0).copyIn(0, bytes) ? bytes : -Errno.EFAULT;
+  const known = Math.min(entryLength, size);
+  const tail = new Uint8Array(entryLength - known);
+  for (let index = 0; index < entryCount; index++) {
+    const entry = array.entry(index);
+    if (tail.length > 0) {
+      if (!entry.copyIn(known, tail)) return -Errno.EFAULT;
+      if (tail.some((byte) => byte !== 0)) return -Errno.E2BIG;
+    }
+    const at = index * size;
+    if (!entry.copyIn(0, bytes.subarray(at, at + known))) return -Errno.EFAULT;
+  }
+  return bytes;
+}

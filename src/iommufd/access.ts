@@ -82,6 +82,11 @@ export class Access extends IommufdObject {
     this.context.withIoas(id, (ioas) => this.change(ioas));
   }
 
+  /** The same for an address space that the caller holds: for the accesses that iommufd keeps for itself. */
+  attachTo(ioas: Ioas): void {
+    this.change(ioas);
+  }
+
   /** Moves to another address space; ENOENT where it is not attached. What it had pinned is unpinned. */
   replace(id: number): void {
     if (!this.ioas) throw new ErrnoError('ENOENT', 'the access is not attached to an IOAS');

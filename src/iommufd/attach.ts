@@ -2,26 +2,17 @@
 /** Attaching devices to tables: the group acts as one, reserved regions stay each device's own (device.c). */
 import { withCleanup } from '../base/cleanup.ts';
 import { ErrnoError } from '../base/errno.ts';
-import { attach, detach, replace } from '../iommu/attach.ts';
+import { attach, attachHandleAt, detach, replace } from '../iommu/attach.ts';
 import { NO_PASID } from '../iommu/device.ts';
-import { AttachHandle } from '../iommu/handle.ts';
+import type { AttachHandle } from '../iommu/handle.ts';
 import { ResvType } from '../iommu/reserved.ts';
+import { DeviceHandle } from './attach_handle.ts';
 import { check } from './check.ts';
 import type { IommufdDevice } from './device.ts';
 import type { DeviceGroup } from './device_group.ts';
 import type { HwPagetable, HwptPaging } from './hw_pagetable.ts';
 import type { IoPagetable } from './io_pagetable.ts';
 import { locked } from './locks.ts';
-
-/** Binds an attachment to the device it was made for, so that a fault finds the way back (C2). */
-class DeviceHandle extends AttachHandle {
-  readonly device: IommufdDevice;
-
-  constructor(device: IommufdDevice) {
-    super();
-    this.device = device;
-  }
-}
 
 /** Keeps the reserved regions of one device out of an address space (B5); all or nothing. */
 function enforceReserved(
@@ -68,6 +59,27 @@ function checkPasidCompatible(hwpt: HwPagetable, device: IommufdDevice, pasid: n
   throw new ErrnoError('EINVAL', `${which} was made without IOMMU_HWPT_ALLOC_PASID`);
 }
 
+/**
+ * C3: PRI belongs to the physical function, so a failure that ends one virtual function's faults would end those of all. Linux refuses
+ * faults on a virtual function for as long as nothing coordinates them, and so do we.
+ */
+function checkFaultsAllowed(hwpt: HwPagetable, { device }: IommufdDevice): void {
+  if (!hwpt.fault || !device.sharesPageRequests) return;
+  const why = 'shares page requests with its physical function';
+  throw new ErrnoError('EINVAL', `${device.name} ${why}: no fault-capable table can be attached`);
+}
+
+/** The attachment in force at a PASID of the group. */
+function handleOf({ group }: DeviceGroup, pasid: number): AttachHandle | undefined {
+  const handle = attachHandleAt(group, pasid);
+  return typeof handle === 'number' ? undefined : handle;
+}
+
+/** C4, C5: an attachment has ended, and its faults with it, read or not: they are answered before anybody asks. */
+function endFaults(hwpt: HwPagetable, ended: AttachHandle | undefined): void {
+  if (ended) hwpt.fault?.respondAutomatically(ended);
+}
+
 /** The table whose address space must respect the device's reserved regions: requests with a PASID have none. */
 const reservingTable = (hwpt: HwPagetable, pasid: number): HwptPaging | undefined =>
   pasid === NO_PASID ? hwpt.paging : undefined;
@@ -95,6 +107,7 @@ function attachHwptLocked(hwpt: HwPagetable, device: IommufdDevice, pasid: numbe
       cleanup.defer(() => paging.ioas.table.unreserve(device.device));
     }
     if (!present) {
+      checkFaultsAllowed(hwpt, device);
       checkPasidCompatible(hwpt, device, pasid);
       const result = attach(device.device, pasid, hwpt.domain, new DeviceHandle(device));
       check(result, `the driver refused to attach ${name}`);
@@ -117,7 +130,9 @@ function detachHwptLocked(device: IommufdDevice, pasid: number): HwPagetable | u
   if (!attachment?.devices.delete(device)) return undefined;
   const { hwpt, devices } = attachment;
   if (devices.size === 0) {
+    const ended = handleOf(group, pasid);
     detach(device.device, pasid, hwpt.domain);
+    endFaults(hwpt, ended);
     group.attachments.delete(pasid);
   }
   reservingTable(hwpt, pasid)?.ioas.table.unreserve(device.device);
@@ -154,6 +169,7 @@ function replaceHwptLocked(
   const to = reservingTable(hwpt, pasid);
   const from = reservingTable(old, pasid);
   const moves = to?.ioas !== from?.ioas;
+  const ended = handleOf(group, pasid);
   withCleanup((cleanup) => {
     if (to && moves) {
       for (const each of attachment.devices) {
@@ -161,10 +177,12 @@ function replaceHwptLocked(
         cleanup.defer(() => to.ioas.table.unreserve(each.device));
       }
     }
+    checkFaultsAllowed(hwpt, device);
     checkPasidCompatible(hwpt, device, pasid);
     const result = replace(device.device, pasid, hwpt.domain, new DeviceHandle(device));
     check(result, `the driver refused to replace the table of ${device.device.name}`);
   });
+  endFaults(old, ended);
   if (from && moves) for (const each of attachment.devices) from.ioas.table.unreserve(each.device);
   attachment.hwpt = hwpt;
   hwpt.users += attachment.devices.size;

@@ -4,16 +4,19 @@ import { Capability, type Task } from '../kernel/task.ts';
 import type { Iommufd } from './iommufd.ts';
 import { DeviceGroups } from './device_group.ts';
 import { Ioas } from './ioas.ts';
+import { MmapRegions } from './mmap.ts';
 import { type IommufdObject, ObjectTable } from './objects.ts';
 
 /** Stands in for the user where another party is charged. */
 const NOBODY: User = { uid: -1, lockedPages: 0 };
 
-/** The state behind one open `/dev/iommu` (struct iommufd_ctx). It lives until its file and every access of it are closed. */
+/** The state behind one open `/dev/iommu` (struct iommufd_ctx). It lives until its file and every access, queue and map of it are closed. */
 export class Context {
   readonly iommufd: Iommufd;
   readonly objects: ObjectTable;
   readonly groups: DeviceGroups;
+  /** What clients can map through the descriptor. */
+  readonly mmaps = new MmapRegions(this);
   /** MM where locked memory is charged to the address space as VFIO did, else USER. */
   accountMode: AccountMode = AccountMode.USER;
   /** The address space of the VFIO container interface; it holds no reference. */

@@ -8,6 +8,7 @@ import { check } from './check.ts';
 import type { Context } from './context.ts';
 import type { DeviceGroup } from './device_group.ts';
 import { IommufdObject } from './objects.ts';
+import type { Vdevice } from './vdevice.ts';
 
 export interface BindOptions {
   /** The device is the test driver's: it keeps no context open and its interrupts are not looked at. */
@@ -24,6 +25,8 @@ export class IommufdDevice extends IommufdObject {
   readonly group: DeviceGroup;
   /** No domain of it may let DMA bypass the caches. */
   readonly enforceCacheCoherency: boolean;
+  /** What a guest has of it. Guarded by the group's lock. */
+  vdevice: Vdevice | undefined = undefined;
   private readonly selftest: boolean;
 
   /** See {@link IommufdDevice.claim}. */
@@ -72,7 +75,9 @@ export class IommufdDevice extends IommufdObject {
     return this.device.iommu?.ops.capable?.(this.device, cap) ?? false;
   }
 
+  /** Lets go of the device; a guest that has it loses it, and the id of its vDEVICE is not used again. */
   unbind(): void {
+    if (this.vdevice) this.context.objects.tombstone(this.vdevice);
     this.context.objects.destroyUser(this);
   }
 

@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import {
-  IOMMU_HWPT_DATA_NONE,
-  type iommu_hwpt_alloc,
-  iommufd_hwpt_alloc_flags as HwptFlags,
-} from '../abi/iommufd.ts';
-import type { Cmd } from '../abi/struct.ts';
+import { iommufd_hwpt_alloc_flags as HwptFlags } from '../abi/iommufd.ts';
 import { withCleanup } from '../base/cleanup.ts';
 import { ErrnoError } from '../base/errno.ts';
 import { allocUserDomain } from '../iommu/alloc.ts';
@@ -12,13 +7,12 @@ import { NO_PASID } from '../iommu/device.ts';
 import { type Domain, isPagingDomain, type PagingDomain } from '../iommu/domain.ts';
 import { IommuCap } from '../iommu/ops.ts';
 import type { UserData } from '../iommu/user_data.ts';
-import { type Call, checkReserved } from './call.ts';
 import { checkErrno } from './check.ts';
 import type { Context } from './context.ts';
-import { IommufdDevice } from './device.ts';
+import type { IommufdDevice } from './device.ts';
 import { attachHwpt, detachHwpt } from './attach.ts';
-import { Ioas } from './ioas.ts';
-import { locked } from './locks.ts';
+import type { FaultQueue } from './fault.ts';
+import type { Ioas } from './ioas.ts';
 import { IommufdObject } from './objects.ts';
 
 /** A domain that clients know by an id (struct iommufd_hw_pagetable). */
@@ -28,6 +22,23 @@ export abstract class HwPagetable extends IommufdObject {
   abstract readonly pasidCompatible: boolean;
   /** The paging table whose address space the translations of this one end in. */
   abstract readonly paging: HwptPaging | undefined;
+  private fault_: FaultQueue | undefined = undefined;
+
+  /** Where its page faults go; decided when it is allocated (A2). */
+  get fault(): FaultQueue | undefined {
+    return this.fault_;
+  }
+
+  /** At its allocation: becomes a user of the queue that its domain was made with. */
+  takeFault(fault: FaultQueue | undefined): void {
+    this.fault_ = fault;
+    if (fault) fault.users++;
+  }
+
+  /** At its end, after the domain is freed. */
+  protected dropFault(): void {
+    if (this.fault_) this.fault_.users--;
+  }
 }
 
 /** A domain that carries a copy of an address space. */
@@ -76,6 +87,7 @@ export class HwptPaging extends HwPagetable {
       this.ioas.table.removeDomain(this.domain);
     }
     this.domain_?.free();
+    this.dropFault();
     this.ioas.users--;
   }
 }
@@ -114,6 +126,8 @@ function checkPagingFlags(
 export interface PagingRequest {
   readonly flags: number;
   readonly userData?: UserData | undefined;
+  /** Where its page faults go (A2). */
+  readonly fault?: FaultQueue | undefined;
   /** Attach the device at this PASID before the domain is filled: what drivers that finish a domain at attach need. */
   readonly attachPasid?: number | undefined;
 }
@@ -128,7 +142,7 @@ export function allocHwptPaging(
   device: IommufdDevice,
   request: PagingRequest,
 ): HwptPaging {
-  const { flags, userData, attachPasid } = request;
+  const { flags, userData, fault, attachPasid } = request;
   checkPagingFlags(device, flags, userData);
   return withCleanup((cleanup) => {
     const hwpt = new HwptPaging(ioas, flags);
@@ -136,13 +150,15 @@ export function allocHwptPaging(
     context.objects.reserve(hwpt);
     cleanup.defer(() => context.objects.abort(hwpt));
     const driverFlags = flags & ~HwptFlags.IOMMU_HWPT_FAULT_ID_VALID;
-    const domain = allocUserDomain(device.device, { flags: driverFlags, userData });
+    const wanted = { flags: driverFlags, userData, faultHandler: fault };
+    const domain = allocUserDomain(device.device, wanted);
     if (typeof domain === 'number')
       throw checkErrno(domain, `the driver of ${device.device.name} refused the domain`);
     if (!isPagingDomain(domain))
       throw new Error('a driver answered a nested domain for a paging one');
     hwpt.domain = domain;
     domain.cookie = { kind: 'iommufd', hwpt };
+    hwpt.takeFault(fault);
     if (device.enforceCacheCoherency) {
       hwpt.enforceCacheCoherency = domain.enforceCacheCoherency?.() ?? false;
       if (!hwpt.enforceCacheCoherency) {
@@ -159,65 +175,6 @@ export function allocHwptPaging(
     hwpt.join();
     return hwpt;
   });
-}
-
-/** IOMMU_HWPT_ALLOC */
-export function hwptAlloc(call: Call<Cmd<typeof iommu_hwpt_alloc>>): void {
-  const { cmd, context, task } = call;
-  checkReserved(cmd.__reserved);
-  const { data_type: type, data_len: length, data_uptr: address } = cmd;
-  if ((type === IOMMU_HWPT_DATA_NONE) !== (length === 0)) {
-    throw new ErrnoError('EINVAL', `data_type ${type} and data_len ${length} do not fit together`);
-  }
-  const device = context.objects.get(cmd.dev_id, IommufdDevice, 'a device');
-  try {
-    const ioas = findParent(context, cmd.pt_id);
-    const userData = length ? clientData(task.mm, type, length, address) : undefined;
-    const hwpt = locked(ioas.mutex, () =>
-      allocHwptPaging(context, ioas, device, { flags: cmd.flags, userData }),
-    );
-    call.newObject = hwpt;
-    if (cmd.flags & HwptFlags.IOMMU_HWPT_FAULT_ID_VALID) {
-      throw new ErrnoError(
-        'EOPNOTSUPP',
-        'page faults are not built yet: no fault queue can be named',
-      );
-    }
-    cmd.out_hwpt_id = hwpt.id;
-    call.respond();
-  } finally {
-    context.objects.put(device);
-  }
-}
-
-/** The address space to copy; throws EINVAL for an unknown id too. */
-function findParent(context: Context, id: number): Ioas {
-  for (const object of context.objects) {
-    if (object.id !== id) continue;
-    if (object instanceof Ioas) return object;
-    if (object instanceof HwPagetable) {
-      throw new ErrnoError('EOPNOTSUPP', 'nested page tables are not built yet');
-    }
-    throw new ErrnoError('EINVAL', `pt_id ${id} is of type ${object.type}`);
-  }
-  throw new ErrnoError('EINVAL', `there is no object with pt_id ${id}`);
-}
-
-function clientData(
-  mm: {
-    copyIn(address: bigint, into: Uint8Array): boolean;
-    copyOut(address: bigint, from: Uint8Array): boolean;
-  },
-  type: number,
-  length: number,
-  address: bigint,
-): UserData {
-  return {
-    type,
-    length,
-    copyIn: (offset, into) => mm.copyIn(address + BigInt(offset), into),
-    copyOut: (offset, from) => mm.copyOut(address + BigInt(offset), from),
-  };
 }
 
 /** Puts a reference of a table that was just detached: an automatic one goes with its last. */

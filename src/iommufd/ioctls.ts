@@ -7,20 +7,25 @@ import * as uapi from '../abi/iommufd.ts';
 import { IOMMU_TEST_CMD, iommu_test_cmd } from '../abi/iommufd_test.ts';
 import type { Cmd, StructType } from '../abi/struct.ts';
 import * as vfio from '../abi/vfio.ts';
-import { ErrnoError } from '../base/errno.ts';
 import type { Task } from '../kernel/task.ts';
 import type { Call } from './call.ts';
 import { ioasChangeProcess } from './change_process.ts';
 import type { Context } from './context.ts';
 import { getDirtyBitmap, setDirtyTracking } from './dirty.ts';
+import { faultQueueAlloc } from './fault.ts';
 import { getHwInfo } from './hw_info.ts';
-import { hwptAlloc } from './hw_pagetable.ts';
+import { hwQueueAlloc } from './hw_queue.ts';
+import { hwptAlloc } from './hwpt_alloc.ts';
+import { hwptInvalidate } from './invalidate.ts';
 import { ioasAlloc, ioasAllowIovas, ioasIovaRanges } from './ioas.ts';
 import { ioasCopy, ioasMap, ioasMapFile, ioasUnmap } from './ioas_map.ts';
 import { optionIoctl } from './option.ts';
 import { testIoctl } from './selftest.ts';
+import { vdeviceAlloc } from './vdevice.ts';
+import { veventqAlloc } from './veventq.ts';
 import { checkExtension, mapDma, setIommu, unmapDma, vfioIoas } from './vfio_compat.ts';
 import { getInfo } from './vfio_info.ts';
+import { viommuAlloc } from './viommu.ts';
 
 /** How much of an ioctl works: `absent` ones check their structure's size and then answer EOPNOTSUPP. */
 export type Status = 'done' | 'partial' | 'absent';
@@ -51,21 +56,9 @@ function op<S>(
   return { name, number, type: type, minSize, status, note, execute };
 }
 
-function absent<S>(
-  name: keyof typeof uapi,
-  number: number,
-  type: StructType<S>,
-  last: keyof S & string,
-  note: string,
-): IoctlOp {
-  const execute = (): void => {
-    throw new ErrnoError('EOPNOTSUPP', `${name} is not built yet: ${note}`);
-  };
-  return op(name, number, type, last, execute, 'absent', note);
-}
-
-const NESTED = 'nested translation comes with the models that have it';
-const FAULTS = 'page faults come with the models that have them';
+const QUEUE =
+  'the queue can be read, written and polled in process; its descriptor under `run` only names it yet';
+const MMAP = 'its pages can be mapped in process; mmap under `run` does not show them yet';
 
 // prettier-ignore
 export const ioctlOps: readonly IoctlOp[] = [
@@ -78,19 +71,19 @@ export const ioctlOps: readonly IoctlOp[] = [
   op('IOMMU_IOAS_UNMAP', uapi.IOMMU_IOAS_UNMAP, uapi.iommu_ioas_unmap, 'length', ioasUnmap),
   op('IOMMU_OPTION', uapi.IOMMU_OPTION, uapi.iommu_option, 'val64', optionIoctl),
   op('IOMMU_VFIO_IOAS', uapi.IOMMU_VFIO_IOAS, uapi.iommu_vfio_ioas, '__reserved', vfioIoas),
-  op('IOMMU_HWPT_ALLOC', uapi.IOMMU_HWPT_ALLOC, uapi.iommu_hwpt_alloc, '__reserved', hwptAlloc, 'partial', 'paging tables only: nested and fault-capable ones are not built yet'),
+  op('IOMMU_HWPT_ALLOC', uapi.IOMMU_HWPT_ALLOC, uapi.iommu_hwpt_alloc, '__reserved', hwptAlloc),
   op('IOMMU_GET_HW_INFO', uapi.IOMMU_GET_HW_INFO, uapi.iommu_hw_info, '__reserved', getHwInfo),
   op('IOMMU_HWPT_SET_DIRTY_TRACKING', uapi.IOMMU_HWPT_SET_DIRTY_TRACKING, uapi.iommu_hwpt_set_dirty_tracking, '__reserved', setDirtyTracking),
   op('IOMMU_HWPT_GET_DIRTY_BITMAP', uapi.IOMMU_HWPT_GET_DIRTY_BITMAP, uapi.iommu_hwpt_get_dirty_bitmap, 'data', getDirtyBitmap),
-  absent('IOMMU_HWPT_INVALIDATE', uapi.IOMMU_HWPT_INVALIDATE, uapi.iommu_hwpt_invalidate, '__reserved', NESTED),
-  absent('IOMMU_FAULT_QUEUE_ALLOC', uapi.IOMMU_FAULT_QUEUE_ALLOC, uapi.iommu_fault_alloc, 'out_fault_fd', FAULTS),
+  op('IOMMU_HWPT_INVALIDATE', uapi.IOMMU_HWPT_INVALIDATE, uapi.iommu_hwpt_invalidate, '__reserved', hwptInvalidate),
+  op('IOMMU_FAULT_QUEUE_ALLOC', uapi.IOMMU_FAULT_QUEUE_ALLOC, uapi.iommu_fault_alloc, 'out_fault_fd', faultQueueAlloc, 'partial', QUEUE),
   op('IOMMU_IOAS_MAP_FILE', uapi.IOMMU_IOAS_MAP_FILE, uapi.iommu_ioas_map_file, 'iova', ioasMapFile),
-  absent('IOMMU_VIOMMU_ALLOC', uapi.IOMMU_VIOMMU_ALLOC, uapi.iommu_viommu_alloc, 'out_viommu_id', NESTED),
-  absent('IOMMU_VDEVICE_ALLOC', uapi.IOMMU_VDEVICE_ALLOC, uapi.iommu_vdevice_alloc, 'virt_id', NESTED),
+  op('IOMMU_VIOMMU_ALLOC', uapi.IOMMU_VIOMMU_ALLOC, uapi.iommu_viommu_alloc, 'out_viommu_id', viommuAlloc, 'partial', MMAP),
+  op('IOMMU_VDEVICE_ALLOC', uapi.IOMMU_VDEVICE_ALLOC, uapi.iommu_vdevice_alloc, 'virt_id', vdeviceAlloc),
   op('IOMMU_IOAS_CHANGE_PROCESS', uapi.IOMMU_IOAS_CHANGE_PROCESS, uapi.iommu_ioas_change_process, '__reserved', ioasChangeProcess),
-  absent('IOMMU_VEVENTQ_ALLOC', uapi.IOMMU_VEVENTQ_ALLOC, uapi.iommu_veventq_alloc, 'out_veventq_fd', NESTED),
-  absent('IOMMU_HW_QUEUE_ALLOC', uapi.IOMMU_HW_QUEUE_ALLOC, uapi.iommu_hw_queue_alloc, 'length', NESTED),
-  op('IOMMU_TEST_CMD', IOMMU_TEST_CMD, iommu_test_cmd, 'last', testIoctl, 'partial', 'commands for parts that are not built yet answer EOPNOTSUPP'),
+  op('IOMMU_VEVENTQ_ALLOC', uapi.IOMMU_VEVENTQ_ALLOC, uapi.iommu_veventq_alloc, 'out_veventq_fd', veventqAlloc, 'partial', QUEUE),
+  op('IOMMU_HW_QUEUE_ALLOC', uapi.IOMMU_HW_QUEUE_ALLOC, uapi.iommu_hw_queue_alloc, 'length', hwQueueAlloc),
+  op('IOMMU_TEST_CMD', IOMMU_TEST_CMD, iommu_test_cmd, 'last', testIoctl),
 ];
 
 /** An ioctl of the VFIO container interface: no common rules for sizes, the argument is a value or a pointer. */

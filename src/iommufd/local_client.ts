@@ -23,6 +23,12 @@ export const ioctlStructs = {
   IOMMU_OPTION: uapi.iommu_option,
   IOMMU_VFIO_IOAS: uapi.iommu_vfio_ioas,
   IOMMU_HWPT_ALLOC: uapi.iommu_hwpt_alloc,
+  IOMMU_HWPT_INVALIDATE: uapi.iommu_hwpt_invalidate,
+  IOMMU_FAULT_QUEUE_ALLOC: uapi.iommu_fault_alloc,
+  IOMMU_VIOMMU_ALLOC: uapi.iommu_viommu_alloc,
+  IOMMU_VDEVICE_ALLOC: uapi.iommu_vdevice_alloc,
+  IOMMU_VEVENTQ_ALLOC: uapi.iommu_veventq_alloc,
+  IOMMU_HW_QUEUE_ALLOC: uapi.iommu_hw_queue_alloc,
   IOMMU_GET_HW_INFO: uapi.iommu_hw_info,
   IOMMU_TEST_CMD: iommu_test_cmd,
 } as const;

@@ -8,6 +8,8 @@ import { type Lock, lockClass, type RwSem } from '../sim/lock.ts';
 export const ACCESS_LOCK = lockClass('iommufd_access.ioas_lock', 100);
 export const IOAS_LOCK = lockClass('iommufd_ioas.mutex', 200);
 export const IGROUP_LOCK = lockClass('iommufd_group.lock', 300);
+export const FAULT_LOCK = lockClass('iommufd_fault.mutex', 400);
+export const VEVENTQS_LOCK = lockClass('iommufd_viommu.veventqs_rwsem', 560);
 export const DOMAINS_LOCK = lockClass('io_pagetable.domains_rwsem', 600);
 /** Several at once only in CHANGE_PROCESS, in order of the ids of their address spaces. */
 export const IOVA_LOCK = lockClass('io_pagetable.iova_rwsem', 700, { nestable: true });

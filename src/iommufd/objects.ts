@@ -74,6 +74,11 @@ export class ObjectTable {
     return object;
   }
 
+  /** The object with an id now, without a reference; undefined where there is none that can be named. */
+  find(id: number): IommufdObject | undefined {
+    return this.ids.get(id);
+  }
+
   put(object: IommufdObject): void {
     object.users--;
   }
@@ -104,6 +109,15 @@ export class ObjectTable {
   putAndTryDestroy(object: IommufdObject): void {
     object.users--;
     if (object.users === 1) this.remove(object);
+  }
+
+  /** Destroys an object that only the table refers to, and lets nothing else have its id until the last close. */
+  tombstone(object: IommufdObject): void {
+    if (object.users !== 1)
+      throw new Error(`${object.type} ${object.id} still has ${object.users} users`);
+    this.ids.tombstone(object.id);
+    object.users = 0;
+    object.destroy();
   }
 
   private remove(object: IommufdObject): void {

@@ -13,6 +13,9 @@ export interface IoctlResult {
   readonly call: CallRecord | undefined;
 }
 
+/** Events of poll(2). Source: asm-generic/poll.h. */
+export const Poll = { IN: 0x1, OUT: 0x4, NVAL: 0x20, RDNORM: 0x40, WRNORM: 0x100 } as const;
+
 /** One ioctl with its structure before and after, for tracing. */
 export interface CallRecord {
   /** The kernel's name: `IOMMU_IOAS_MAP`; undefined for a number that no table holds. */
@@ -27,8 +30,8 @@ export interface CallRecord {
 }
 
 /**
- * An open file description that the engine serves: `/dev/iommu`, an access, a DMA-buf, later VFIO devices and event
- * queues. The host gives it a real descriptor in the client and calls `release` once, when its last duplicate
+ * An open file description that the engine serves: `/dev/iommu`, an access, a DMA-buf, a VFIO device, an event
+ * queue. The host gives it a real descriptor in the client and calls `release` once, when its last duplicate
  * anywhere is closed.
  */
 export interface DeviceFile {
@@ -47,7 +50,18 @@ export interface DeviceFile {
   pwrite?(task: Task, offset: bigint, from: Uint8Array): number;
   /** mmap(2) from a byte offset on: why not, as -errno. Absent: ENODEV, as Linux answers for a file without it. */
   mmap?(task: Task, offset: bigint): number;
-  /** Why the last pread, pwrite or mmap was refused, for tracing. */
+  /**
+   * read(2) and write(2) of a file that is a queue: straight from and to the client's memory, because what is read is gone from the
+   * queue, and must not be where the client's memory can not take it. Bytes moved, or -errno; never blocks. A file with these has no
+   * position: pread and pwrite of it are ESPIPE.
+   */
+  read?(task: Task, address: bigint, count: number): number;
+  write?(task: Task, address: bigint, count: number): number;
+  /** poll(2): which bits of {@link Poll} hold now. Absent: readable and writable always, as Linux answers for such a file. */
+  poll?(): number;
+  /** Called when `poll` may answer something else than before; the host sets it, to wake its client. */
+  pollChanged?: (() => void) | undefined;
+  /** Why the last read, write, pread, pwrite or mmap was refused, for tracing. */
   readonly refusal?: string;
   /** The last close. */
   release(): void;

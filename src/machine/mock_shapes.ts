@@ -2,8 +2,8 @@
 import { MOCK_FLAGS_DEVICE_NO_DIRTY, MOCK_FLAGS_DEVICE_PASID } from '../abi/iommufd_test.ts';
 import type { MockIommu } from '../drivers/mock/mock_iommu.ts';
 import type { Device } from '../iommu/device.ts';
-import type { PagingDomain } from '../iommu/domain.ts';
-import type { TestHardware, TestPaging } from '../iommufd/test_hardware.ts';
+import type { NestedDomain, PagingDomain } from '../iommu/domain.ts';
+import type { TestHardware, TestNested, TestPaging } from '../iommufd/test_hardware.ts';
 import type { DeviceDescription, MockIommuDescription } from './description.ts';
 import { resvRegionsOf } from './reserved.ts';
 
@@ -57,7 +57,19 @@ export class MockShapes implements TestHardware {
     return this.first.paging(domain);
   }
 
+  nested(domain: NestedDomain): TestNested | undefined {
+    return this.first.nested(domain);
+  }
+
   cacheEntry(device: Device, id: number): number | undefined {
     return this.first.cacheEntry(device, id);
+  }
+
+  owns(device: Device): boolean {
+    return this.first.owns(device);
+  }
+
+  reportEvent(device: Device): number {
+    return this.first.reportEvent(device);
   }
 }

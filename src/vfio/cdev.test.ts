@@ -287,9 +287,22 @@ describe('a recorded call', () => {
     device.file.recording = true;
     const { call } = bind().result;
     expect(call?.name).toBe('VFIO_DEVICE_BIND_IOMMUFD');
-    const values = (bytes = new Uint8Array()) =>
+    const values = (bytes: Uint8Array = new Uint8Array()) =>
       vfio.vfio_device_bind_iommufd.on(new DataView(bytes.buffer));
     expect([values(call?.before).out_devid, values(call?.after).out_devid]).toEqual([0, 1]);
+  });
+
+  it('has what follows the structure: the eventfds of SET_IRQS', () => {
+    device.file.recording = true;
+    bind();
+    const flags = vfio.VFIO_IRQ_SET_DATA_EVENTFD | vfio.VFIO_IRQ_SET_ACTION_TRIGGER;
+    const data = Uint8Array.of(99, 0, 0, 0);
+    const { call } = device.tryCall(
+      'VFIO_DEVICE_SET_IRQS',
+      { flags, index: 1, count: 1 },
+      data,
+    ).result;
+    expect(call?.arrays?.get('data')).toEqual(data);
   });
 
   it('without an argument or with one that can not be read has no structure', () => {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { StructType } from '../abi/struct.ts';
 import type { CallRecord } from '../kernel/file.ts';
 import type { Mm } from '../memory/mm.ts';
 import type { DeviceOp } from './ioctls.ts';
@@ -28,5 +29,23 @@ export function callRecord(
   whole.set(before);
   const after = whole.slice();
   const readable = mm.copyIn(arg, after.subarray(0, before.length));
-  return { name, type, before: whole, after: readable ? after : whole };
+  const arrays = tailOf(type, whole, mm, arg);
+  return { name, type, before: whole, after: readable ? after : whole, arrays };
+}
+
+/** A longer tail is recorded in part. */
+const MOST_BYTES = 64;
+
+/** What follows the structure as its flexible array, by the array's name. */
+function tailOf(
+  type: StructType<unknown>,
+  bytes: Uint8Array,
+  mm: Mm,
+  arg: bigint,
+): Map<string, Uint8Array> {
+  const last = type.fields.at(-1);
+  if (last?.type.size !== 0) return new Map();
+  const argsz = new DataView(bytes.buffer).getUint32(0, true);
+  const tail = new Uint8Array(Math.max(0, Math.min(argsz - last.offset, MOST_BYTES)));
+  return new Map(mm.copyIn(arg + BigInt(last.offset), tail) ? [[last.name, tail]] : []);
 }

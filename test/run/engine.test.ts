@@ -10,7 +10,8 @@ describe.skipIf(cannotRun)(`a program with the real engine ${cannotRun}`, () => 
   test('gets the same answers from 20,000 calls under a 5 kHz signal, and leaves the same objects', () => {
     const quiet = run('quiet storm', '--summary');
     const stormy = run('storm', '--summary');
-    const left = (text: string) => /left open:.*/s.exec(text)?.[0].replace(/process \d+/, 'process');
+    const left = (text: string) =>
+      /left open:.*/s.exec(text)?.[0].replace(/process \d+/, 'process');
     expect(quiet.status).toBe(0);
     expect(stormy.stdout).toBe(quiet.stdout);
     expect(left(stormy.stderr)).toBe(left(quiet.stderr));

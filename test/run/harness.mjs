@@ -2,13 +2,13 @@
 /**
  * Runs a program under the compiled supervisor, with a small device of its own in place of the engine:
  * node harness.mjs OPTIONS_JSON PROGRAM ARG... Options: those of run(), and `log` (a file that gets one JSON line for
- * each event), `engine` (the real one).
+ * each event), `engine` (the real one, with its default machine), `tree` (a small tree of files beside the test device).
  */
 import { appendFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { ErrnoError } from '../../dist/src/base/errno.js';
 import { run } from '../../dist/host/run.js';
 
-const { log, engine, ...options } = JSON.parse(process.argv[2]);
+const { log, engine, tree, ...options } = JSON.parse(process.argv[2]);
 const tell = (event) => {
   if (log !== undefined) appendFileSync(log, `${JSON.stringify(event)}\n`);
 };
@@ -107,7 +107,7 @@ function read({ owner, at }) {
 }
 
 const devices = engine
-  ? await engineDevices()
+  ? engineDevices
   : [
       {
         path: '/dev/iommu',
@@ -126,9 +126,16 @@ const devices = engine
     ];
 
 async function engineDevices() {
-  const { devicesOf } = await import('../../dist/cli/devices.js');
-  const { Iommufd } = await import('../../dist/src/iommufd/iommufd.js');
-  return devicesOf(new Iommufd());
+  const { serve } = await import('../../dist/cli/devices.js');
+  const { Machine } = await import('../../dist/src/machine/machine.js');
+  return serve(new Machine());
+}
+
+async function withTree() {
+  const { TreeBuilder } = await import('../../dist/host/file_tree.js');
+  const builder = new TreeBuilder();
+  builder.file('/sys/class/iommulator-test/file', 'text');
+  return { devices, tree: builder.tree };
 }
 
 /** Our descriptors by what they are, those aside that Node opens when it likes to. */
@@ -153,7 +160,7 @@ function difference(now, then) {
   });
 }
 const result = await run({
-  devices,
+  devices: tree ? withTree : devices,
   command: process.argv.slice(3),
   observer: {
     opened: (pid, path, value, file, why) =>

@@ -5,7 +5,7 @@ import { allocUserDomain } from '../../iommu/alloc.ts';
 import { attach, detach, replace } from '../../iommu/attach.ts';
 import { IommuCore } from '../../iommu/core.ts';
 import { type Device, NO_PASID } from '../../iommu/device.ts';
-import { DIRTY_NO_CLEAR, DomainType, IotlbGather, Prot } from '../../iommu/domain.ts';
+import { DIRTY_NO_CLEAR, type Domain, DomainType, IotlbGather, Prot } from '../../iommu/domain.ts';
 import { AttachHandle } from '../../iommu/handle.ts';
 import { DomainFlags, IommuCap } from '../../iommu/ops.ts';
 import { claimDmaOwner, releaseDmaOwner } from '../../iommu/ownership.ts';
@@ -184,12 +184,36 @@ describe('mock domains', () => {
     expect(undirty.domain?.type).toBe(DomainType.BLOCKED);
   });
 
-  it('A3: with a fault handler are refused at attach: mock devices cannot fault yet', () => {
+  it('C1: faults are on while any fault-capable domain is attached, at whichever PASID', () => {
+    const one = device(PASID);
+    const faulting = (): Domain => {
+      const made = allocUserDomain(one, { flags: 0, faultHandler: { handle: () => 0 } });
+      if (typeof made === 'number') throw new Error('no domain');
+      return made;
+    };
+    const [rid, plain, pasid] = [faulting(), domain(one), faulting()];
+    expect(one.faultParam).toBeUndefined();
+    expect(attach(one, NO_PASID, rid, new AttachHandle())).toBe(0);
+    expect(attach(one, 5, pasid, new AttachHandle())).toBe(0);
+    expect(one.faultUsers).toBe(2);
+    expect(replace(one, NO_PASID, plain, new AttachHandle())).toBe(0);
+    expect(one.faultParam).toBeDefined();
+    detach(one, 5, pasid);
+    expect(one.faultParam).toBeUndefined();
+    expect(one.faultUsers).toBe(0);
+  });
+
+  it('C5: a switch to a fault-capable domain that fails leaves faults off', () => {
     const one = device();
-    const faultHandler = { handle: () => 0 };
-    const made = allocUserDomain(one, { flags: 0, faultHandler });
+    const made = allocUserDomain(one, { flags: 0, faultHandler: { handle: () => 0 } });
     if (typeof made === 'number') throw new Error('no domain');
-    expect(attach(one, NO_PASID, made, new AttachHandle())).toBe(-Errno.ENODEV);
+    const plain = domain(one);
+    expect(attach(one, NO_PASID, plain, new AttachHandle())).toBe(0);
+    core.sim.faults.plan({ nth: 1 });
+    expect(replace(one, NO_PASID, made, new AttachHandle())).toBe(-Errno.ENOMEM);
+    core.sim.faults.clear();
+    expect(one.faultParam).toBeUndefined();
+    expect(one.domain).toBe(plain);
   });
 
   it('B3: the second call for PASID 1024 fails, and the third brings the old domain back', () => {

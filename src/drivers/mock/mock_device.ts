@@ -8,6 +8,8 @@ import {
 } from '../../abi/iommufd_test.ts';
 import { Device, type DeviceOptions } from '../../iommu/device.ts';
 import type { Domain } from '../../iommu/domain.ts';
+import type { IopfQueue } from '../../iommu/io_pgfault.ts';
+import type { MockViommu } from './mock_viommu.ts';
 
 export interface MockDeviceOptions extends Omit<DeviceOptions, 'pasidBits'> {
   /** Devices made with the same value share a group; absent: a group of its own, as all have on Linux. */
@@ -25,8 +27,15 @@ export class MockDevice extends Device {
   readonly cache = new Uint32Array(MOCK_DEV_CACHE_NUM).fill(IOMMU_TEST_DEV_CACHE_DEFAULT);
   /** What its last attach without a PASID left it in. */
   domain: Domain | undefined = undefined;
-  /** See `setMockPasid` in mock_domain.ts. */
+  /** See `setMockPasid` in mock_attach.ts. */
   pasidFakeError = false;
+  /** Where its page requests go; the IOMMU that makes it tells. */
+  pageRequests: IopfQueue | undefined = undefined;
+  /** Attachments of fault-capable domains: faults are on while there are any. */
+  faultUsers = 0;
+  /** The virtual IOMMU of the nested domain it is in, and what the guest called it when that was attached; 0: nothing. */
+  viommu: MockViommu | undefined = undefined;
+  virtualId = 0n;
 
   constructor(id: number, flags: number, options: MockDeviceOptions = {}) {
     // Without the flag the device still says 0 bits: one PASID, which is "none".

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { Errno } from '../../base/errno.ts';
 import {
-  IOMMU_TEST_PASID_RESERVED,
   MOCK_APERTURE_LAST,
   MOCK_APERTURE_START,
   MOCK_HUGE_PAGE_SIZE,
@@ -13,11 +11,11 @@ import { frameOfIova } from '../../generic_pt/iova.ts';
 import { Table } from '../../generic_pt/table.ts';
 import { BaseDomain } from '../../iommu/base_domain.ts';
 import type { Device } from '../../iommu/device.ts';
-import { type Domain, DomainType, isFaultCapable, isPagingDomain } from '../../iommu/domain.ts';
+import { type Domain, DomainType } from '../../iommu/domain.ts';
 import { PtDomain } from '../../iommu/pt_domain.ts';
 import { PAGE_SIZE } from '../../memory/mm.ts';
 import type { Ram } from '../../memory/ram.ts';
-import { MockDevice } from './mock_device.ts';
+import { attachMock, setMockPasid } from './mock_attach.ts';
 
 /** Levels 0 to 2: 38 bits of address. */
 const TOP_LEVEL = 2;
@@ -45,8 +43,8 @@ export class MockPagingDomain extends PtDomain {
     return attachMock(this, device);
   }
 
-  override setDevPasid(device: Device, pasid: number, _old: Domain | undefined): number {
-    return setMockPasid(this, device, pasid);
+  override setDevPasid(device: Device, pasid: number, old: Domain | undefined): number {
+    return setMockPasid(this, device, pasid, old);
   }
 
   /** Does what a device does when it writes to an address: 0, or -ENOENT, -ERANGE. For IOMMU_TEST_OP_DIRTY. */
@@ -65,29 +63,7 @@ export class MockBlockedDomain extends BaseDomain<typeof DomainType.BLOCKED> {
     return attachMock(this, device);
   }
 
-  override setDevPasid(device: Device, pasid: number, _old: Domain | undefined): number {
-    return setMockPasid(this, device, pasid);
+  override setDevPasid(device: Device, pasid: number, old: Domain | undefined): number {
+    return setMockPasid(this, device, pasid, old);
   }
-}
-
-function attachMock(domain: Domain, device: Device): number {
-  if (!(device instanceof MockDevice)) return -Errno.ENODEV;
-  if (isPagingDomain(domain) && domain.dirty && !device.hasDirtyTracking) return -Errno.EINVAL;
-  if (isFaultCapable(domain)) return -Errno.ENODEV; // it has no queue for page requests yet
-  device.domain = domain;
-  return 0;
-}
-
-/**
- * PASID 1024 is for tests of a failing replace: of the calls for it, the second fails with ENOMEM, unless it blocks. A third
- * works again, as the way back from a failed replace must.
- */
-function setMockPasid(domain: Domain, device: Device, pasid: number): number {
-  if (!(device instanceof MockDevice)) return -Errno.ENODEV;
-  if (pasid === IOMMU_TEST_PASID_RESERVED) {
-    const fails = device.pasidFakeError && domain.type !== DomainType.BLOCKED;
-    device.pasidFakeError = domain.type !== DomainType.BLOCKED && !device.pasidFakeError;
-    if (fails) return -Errno.ENOMEM;
-  }
-  return isFaultCapable(domain) ? -Errno.ENODEV : 0;
 }

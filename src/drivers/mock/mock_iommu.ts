@@ -13,6 +13,7 @@ import {
 import {
   IOMMU_HW_INFO_TYPE_SELFTEST,
   IOMMU_HWPT_DATA_SELFTEST,
+  IOMMU_VIOMMU_TYPE_SELFTEST,
 } from '../../abi/iommufd_test_types.ts';
 import { Errno } from '../../base/errno.ts';
 import { IdTable } from '../../base/id_table.ts';
@@ -26,8 +27,11 @@ import {
   type IommuOps,
 } from '../../iommu/ops.ts';
 import { copyStructFromUser, type UserData } from '../../iommu/user_data.ts';
-import type { PagingDomain } from '../../iommu/domain.ts';
-import type { TestHardware, TestPaging } from '../../iommufd/test_hardware.ts';
+import type { Domain, NestedDomain, PagingDomain } from '../../iommu/domain.ts';
+import type { PageResponse } from '../../iommu/fault.ts';
+import { IopfQueue } from '../../iommu/io_pgfault.ts';
+import type { ViommuHost } from '../../iommu/viommu_ops.ts';
+import type { TestHardware, TestNested, TestPaging } from '../../iommufd/test_hardware.ts';
 import { Ram } from '../../memory/ram.ts';
 import { translateInDomain } from '../../pci/domain_translation.ts';
 import type {
@@ -38,6 +42,8 @@ import type {
 } from '../../pci/translator.ts';
 import { MockDevice, type MockDeviceOptions } from './mock_device.ts';
 import { MockBlockedDomain, MockPagingDomain } from './mock_domain.ts';
+import { MockNestedDomain } from './mock_nested.ts';
+import { MockViommu } from './mock_viommu.ts';
 
 const DEVICE_FLAGS = MOCK_FLAGS_DEVICE_NO_DIRTY | MOCK_FLAGS_DEVICE_PASID;
 const PAGING_FLAGS = DomainFlags.DIRTY_TRACKING | DomainFlags.NEST_PARENT | DomainFlags.PASID;
@@ -52,11 +58,16 @@ export class MockIommu implements TestHardware, Translator {
   readonly ram: Ram;
   readonly ops: IommuOps;
   readonly iommu: IommuDevice;
+  /** Page requests of its devices. */
+  readonly pageRequests: IopfQueue;
+  /** Told of each answer to a page request; the devices of this driver need none. */
+  onPageResponse: ((device: Device, response: PageResponse) => void) | undefined = undefined;
   readonly #ids = new IdTable<MockDevice>(0);
 
   constructor(core: IommuCore, options: { readonly ram?: Ram } = {}) {
     this.core = core;
     this.ram = options.ram ?? new Ram({ faults: core.sim.faults });
+    this.pageRequests = new IopfQueue(core);
     this.ops = this.#makeOps();
     this.iommu = new IommuDevice('iommufd_mock', this.ops, { maxPasids: 2 ** MOCK_PASID_WIDTH });
   }
@@ -70,6 +81,7 @@ export class MockIommu implements TestHardware, Translator {
     if (this.core.allocFails()) return -Errno.ENOMEM;
     const id = this.#ids.reserve();
     const device = new MockDevice(id, flags, options);
+    device.pageRequests = this.pageRequests;
     const rc = this.core.probeDevice(device, this.iommu);
     if (rc !== 0) {
       this.#ids.erase(id);
@@ -94,6 +106,20 @@ export class MockIommu implements TestHardware, Translator {
 
   paging(domain: PagingDomain): TestPaging | undefined {
     return domain instanceof MockPagingDomain ? domain : undefined;
+  }
+
+  nested(domain: NestedDomain): TestNested | undefined {
+    return domain instanceof MockNestedDomain ? domain : undefined;
+  }
+
+  owns(device: Device): boolean {
+    return device instanceof MockDevice;
+  }
+
+  reportEvent(device: Device): number {
+    if (!(device instanceof MockDevice)) return -Errno.EINVAL;
+    const { viommu, virtualId } = device;
+    return viommu && virtualId !== 0n ? viommu.reportEvent(virtualId) : -Errno.ENOENT;
   }
 
   translate(
@@ -126,7 +152,28 @@ export class MockIommu implements TestHardware, Translator {
       capable: (device, cap) => capable(device, cap),
       hwInfo: (_device, type) => hwInfo(type),
       domainAllocPagingFlags: (device, request) => this.#allocPaging(device, request),
+      domainAllocNested: (_device, request) => this.#allocNested(request),
+      canFault: () => true,
+      pageResponse: (device, response) => this.onPageResponse?.(device, response),
+      hasViommu: (_device, type) => type === IOMMU_VIOMMU_TYPE_SELFTEST,
+      viommuInit: (host, parent, userData) => this.#initViommu(host, parent, userData),
     };
+  }
+
+  #allocNested(request: DomainRequest & { readonly parent: Domain }): MockNestedDomain | number {
+    const { flags, parent, userData } = request;
+    if (!(parent instanceof MockPagingDomain)) return -Errno.EINVAL;
+    if (!userData) return -Errno.EOPNOTSUPP;
+    return MockNestedDomain.create(flags, userData, { allocFails: this.core.allocFails });
+  }
+
+  #initViommu(
+    host: ViommuHost,
+    parent: PagingDomain,
+    userData: UserData | undefined,
+  ): MockViommu | number {
+    if (!(parent instanceof MockPagingDomain)) return -Errno.EINVAL;
+    return MockViommu.create(host, parent, { userData, allocFails: this.core.allocFails });
   }
 
   #allocPaging(device: Device, request: DomainRequest): MockPagingDomain | number {

@@ -3,6 +3,7 @@ import { errnoName } from '../../../src/base/errno.ts';
 import type { Task } from '../../../src/kernel/task.ts';
 import { Machine } from '../../../src/machine/machine.ts';
 import type { IommufdFile } from '../../../src/iommufd/dispatch.ts';
+import type { MmapRegion } from '../../../src/iommufd/mmap.ts';
 import { Sim } from '../../../src/sim/sim.ts';
 import { Arguments } from './arguments.ts';
 import { ScriptClient } from './client.ts';
@@ -23,6 +24,8 @@ export class Player {
   readonly machine = new Machine({ sim: new Sim({ checkLocks: true }) });
   readonly client = new ScriptClient();
   readonly pasids = new PasidLedger();
+  /** Maps of /dev/iommu by address; undefined once unmapped. */
+  readonly maps = new Map<bigint, MmapRegion | undefined>();
   /** Why the last call failed, in the engine's words. */
   why = '';
   args: Arguments = new Arguments({ op: '', args: new Map(), text: '' }, []);
@@ -131,6 +134,7 @@ export class Player {
       this.current = index;
       if (context) this.pasids.detachAll(this, index);
     });
+    for (const region of this.maps.values()) region?.closed();
     this.client.process.exit();
     const { memory, iommufd } = this.machine;
     return { pins: memory.pinCount, contexts: iommufd.contexts.length };
