@@ -83,7 +83,7 @@ export function pathCalls(host: CallHost): Handlers {
     const found = locate(dirfd, path, (flags & O_NOFOLLOW) === 0);
     if (found === undefined) return openProc(path, flags);
     if (resolve & RESOLVE_BENEATH && path.startsWith('/')) return void call.reply(-EXDEV);
-    if ('at' in found) return void files?.open(found, flags);
+    if ('at' in found) return files?.open(found, flags);
     const task = host.clients.verified(call.tid);
     if (task === undefined) return void call.reply(-ESRCH);
     if (found.asDirectory) return void call.reply(-ENOTDIR);
@@ -143,7 +143,7 @@ export function pathCalls(host: CallHost): Handlers {
   ): void => {
     const found = locate(dirfd, path, follow);
     if (found !== undefined && 'at' in found) {
-      return void files?.stat(found, buffer, follow, statx);
+      return files?.stat(found, buffer, follow, statx);
     }
     if (found?.asDirectory === true) return void call.reply(-ENOTDIR);
     const node = found === undefined ? undefined : nodeOf(found.device);
@@ -169,7 +169,7 @@ export function pathCalls(host: CallHost): Handlers {
     const follow = (flags & AT_SYMLINK_NOFOLLOW) === 0;
     const found = path === undefined ? undefined : locate(dirfd, path, follow);
     if (found === undefined) return void call.resume();
-    if ('at' in found) return void files?.access(found, mode, flags);
+    if ('at' in found) return files?.access(found, mode, flags);
     if (found.asDirectory) return void call.reply(-ENOTDIR);
     if (mode & ~7) return void call.reply(-EINVAL);
     const task = host.clients.verified(call.tid);
@@ -184,7 +184,7 @@ export function pathCalls(host: CallHost): Handlers {
     if (path === undefined) return void call.resume();
     const found = locate(dirfd, path, false);
     if (found !== undefined && 'at' in found) {
-      return void files?.readlink(found, call.big(index + 1), call.int(index + 2));
+      return files?.readlink(found, call.big(index + 1), call.int(index + 2));
     }
     if (found !== undefined) return void call.reply(found.asDirectory ? -ENOTDIR : -EINVAL);
     const shown = tree?.linkOfProc(call.tid, path);

@@ -90,7 +90,7 @@ function open(path) {
 step('Find the device in sysfs: vendor 0x1234, device 0x11e8.');
 let names = [];
 try {
-  names = readdirSync(DEVICES).sort();
+  names = readdirSync(DEVICES).toSorted();
 } catch {
   // A machine without PCI.
 }

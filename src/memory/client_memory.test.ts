@@ -21,8 +21,9 @@ function runsOf(
 }
 
 function only(runs: readonly FrameRun[]): FrameRun {
-  expect(runs).toHaveLength(1);
-  return runs[0];
+  const [run, ...others] = runs;
+  if (run === undefined || others.length > 0) throw new Error(`${runs.length} runs, not one`);
+  return run;
 }
 
 function bytesAt(memory: ClientMemory, frame: number, length: number, offset = 0): number[] {
