@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { closeSync, openSync, readlinkSync } from 'node:fs';
 import { ErrnoError } from '../src/base/errno.ts';
-import type { DeviceFile, EventFd, FileTable, OpenFile } from '../src/kernel/file.ts';
+import type { DeviceFile, EventFd, FileTable, OpenFile, Waits } from '../src/kernel/file.ts';
 import type { ClientTask, TaskHost } from './client_task.ts';
 import { HeldEventFd } from './held_event_fd.ts';
 import type { HostFile, Prepared } from './open_files.ts';
@@ -116,8 +116,8 @@ export class ClientFiles implements FileTable {
     return new HeldEventFd({ libc, arena, arch }, held, () => signalled(pid, fd));
   }
 
-  reserve(): number {
-    const prepared = this.host.openFiles.prepare('iommulator', O_RDWR);
+  reserve(waits?: Waits): number {
+    const prepared = this.host.openFiles.prepare('iommulator', O_RDWR, waits);
     if (typeof prepared === 'number') {
       throw new ErrnoError(
         'EMFILE',

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * read, write and their relatives on our files. A file that has `pread` and `pwrite` answers them from there, at a byte of its
- * own; others answer EINVAL, as Linux does where a driver can neither be read nor written. Linux (fs/read_write.c) calls such a
- * driver once for each element of a vector, and stops at the first that comes short.
+ * own; one that is a queue has `read` and `write`, and no bytes with a place; others answer EINVAL, as Linux does where a driver can
+ * neither be read nor written. Linux (fs/read_write.c) calls such a driver once for each element of a vector, and stops at the first
+ * that comes short.
  */
 import type { OldSyscallName, SyscallName } from './arch.ts';
 import type { CallHost, Handlers } from './call_host.ts';
@@ -13,6 +14,7 @@ import { O_RDONLY, O_WRONLY } from './uapi.ts';
 const EBADF = 9;
 const EFAULT = 14;
 const EINVAL = 22;
+const ESPIPE = 29;
 const EOPNOTSUPP = 95;
 /** One call of the engine moves at most this much; a longer one goes on with the next piece. */
 const PIECE_BYTES = 1 << 16;
@@ -22,7 +24,7 @@ const UIO_MAXIOV = 1024;
 const IOVEC_BYTES = 16;
 const RWF_HIPRI = 1;
 /** Bytes that are kept for an observer. */
-const SHOWN_BYTES = 64;
+const SHOWN_BYTES = 256;
 /** preadv2 and pwritev2: at the file's position. */
 const AT_POSITION = -1n;
 
@@ -76,7 +78,7 @@ export function dataCalls(host: CallHost): Handlers {
     result: number,
     micros: number,
   ): void => {
-    if (file.pread === undefined && file.pwrite === undefined) {
+    if ((file.pread ?? file.pwrite ?? file.read ?? file.write) === undefined) {
       observer.other?.(task.pid, `${name}(${fd}<${file.name}>) = ${result}`);
       return;
     }
@@ -124,6 +126,23 @@ export function dataCalls(host: CallHost): Handlers {
     return done;
   };
 
+  /** The same for a queue, which moves them itself. */
+  const moveQueued = (
+    { task, file: { file } }: CallerFile,
+    isWrite: boolean,
+    address: bigint,
+    length: number,
+  ): number => {
+    const got =
+      (isWrite ? file.write?.(task, address, length) : file.read?.(task, address, length)) ??
+      -EINVAL;
+    if (got > 0 && observer.accessed !== undefined) {
+      const part = buffer.subarray(0, Math.min(got, SHOWN_BYTES));
+      if (transfer.read(call.tid, address, part)) keep(part);
+    }
+    return got;
+  };
+
   const mayNot = (file: HostFile, isWrite: boolean): boolean =>
     file.access === (isWrite ? O_RDONLY : O_WRONLY);
 
@@ -137,14 +156,18 @@ export function dataCalls(host: CallHost): Handlers {
     const { file } = found;
     if (at !== undefined && at < 0n) return -EINVAL;
     if (mayNot(file, isWrite)) return -EBADF;
-    if ((isWrite ? file.file.pwrite : file.file.pread) === undefined) return -EINVAL;
+    const isQueue = file.waits !== undefined;
+    if (isQueue && at !== undefined) return -ESPIPE;
+    if (!isQueue && (isWrite ? file.file.pwrite : file.file.pread) === undefined) return -EINVAL;
     const elements = vector();
     if (typeof elements === 'number') return elements;
     offset = at ?? file.position;
     count = elements.reduce((sum, [, bytes]) => sum + bytes, 0);
     let done = 0;
     for (const [address, bytes] of elements) {
-      const got = move(found, isWrite, offset + BigInt(done), address, bytes);
+      const got = isQueue
+        ? moveQueued(found, isWrite, address, bytes)
+        : move(found, isWrite, offset + BigInt(done), address, bytes);
       if (got < 0) {
         if (done === 0) return got;
         break;
@@ -152,7 +175,7 @@ export function dataCalls(host: CallHost): Handlers {
       done += got;
       if (got < bytes) break;
     }
-    if (at === undefined) file.position += BigInt(done);
+    if (at === undefined && !isQueue) file.position += BigInt(done);
     return done;
   };
 

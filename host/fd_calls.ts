@@ -7,25 +7,32 @@ import type { OldSyscallName, SyscallName } from './arch.ts';
 import type { CallHost, Handlers } from './call_host.ts';
 import type { ClientTask } from './client_task.ts';
 import type { HostFile } from './open_files.ts';
+import { beforePagesGo, releasePages } from './release_pages.ts';
 import {
   ENODEV,
   F_DUPFD,
   F_DUPFD_CLOEXEC,
+  F_GETFL,
   MAP_ANONYMOUS,
+  MAP_FIXED,
   MAP_PRIVATE,
   MAP_TYPE,
+  O_ACCMODE,
   O_CLOEXEC,
   O_RDWR,
   O_WRONLY,
   PROT_EXEC,
+  PROT_WRITE,
 } from './uapi.ts';
 
 const EBADF = 9;
 const EINVAL = 22;
-const EPERM = 1;
-const ENXIO = 6;
+const EACCES = 13;
 const ESPIPE = 29;
 const EMFILE = 24;
+const PAGE = 4096n;
+/** No mapping is as long as this, or longer. */
+const ADDRESSES = 1n << 47n;
 
 export function fdCalls(host: CallHost): Handlers {
   const { notification: call, arch, observer } = host;
@@ -61,19 +68,21 @@ export function fdCalls(host: CallHost): Handlers {
   on('fallocate', 0, (file) => (file.access === 0 ? -EBADF : -ENODEV));
   on('mmap', 4, (file, task) => {
     const flags = call.uint(3);
-    if (flags & MAP_ANONYMOUS) return undefined;
-    if (file.device === undefined) return -ENODEV;
-    if (file.access === O_WRONLY) return -13;
-    if (file.file.mmap !== undefined) {
-      if (call.uint(2) & 2 && (flags & MAP_TYPE) !== MAP_PRIVATE && file.access !== O_RDWR)
-        return -13;
-      return file.file.mmap(task, call.big(5));
-    }
-    if ((flags & MAP_TYPE) === MAP_PRIVATE) return -EINVAL;
-    if (call.uint(2) & 2 && file.access !== O_RDWR) return -13;
-    if (call.uint(2) & PROT_EXEC) return -EPERM;
-    // No region of this file can be mapped yet.
-    return -ENXIO;
+    const bytes = (call.big(1) + PAGE - 1n) & ~(PAGE - 1n);
+    const offset = call.big(5);
+    // What Linux refuses before it looks at the file.
+    if (flags & MAP_ANONYMOUS || bytes === 0n || bytes >= ADDRESSES || offset % PAGE !== 0n)
+      return undefined;
+    if (file.file.mmap === undefined) return -ENODEV;
+    const shared = (flags & MAP_TYPE) !== MAP_PRIVATE;
+    const protection = call.uint(2);
+    if (shared && protection & PROT_WRITE && file.access !== O_RDWR) return -EACCES;
+    if (file.access === O_WRONLY) return -EACCES;
+    const executable = (protection & PROT_EXEC) !== 0;
+    const result = file.file.mmap(task, { offset, length: bytes, shared, executable });
+    if (result < 0) return result;
+    if (flags & MAP_FIXED) beforePagesGo(host, (mm) => releasePages(mm, call.big(0), bytes));
+    return undefined;
   });
 
   /** Makes a duplicate with a number of our choice, so that it stays in the range where calls on it are seen. */
@@ -129,6 +138,21 @@ export function fdCalls(host: CallHost): Handlers {
       cloexec: command === F_DUPFD_CLOEXEC ? O_CLOEXEC : 0,
     };
   });
+  const ownFcntl = handlers[arch.calls.fcntl];
+  handlers[arch.calls.fcntl] = () => {
+    if (call.int(1) === F_GETFL) return statusFlags();
+    ownFcntl?.();
+  };
+  /** The end of a pipe that stands for a queue may be open for less than the queue is. */
+  const statusFlags = (): void => {
+    const found = identify(call.int(0));
+    if (found?.file.waits === undefined || !host.permissions.getfd) return void call.resume();
+    const borrowed = found.task.files.borrow(call.int(0));
+    if (borrowed < 0) return void call.reply(borrowed);
+    const flags = host.libc.fcntl(borrowed, F_GETFL, 0);
+    host.libc.close(borrowed);
+    call.reply((flags & ~O_ACCMODE) | found.file.access);
+  };
   /** Calls that only have to be known of. */
   for (const name of ['close', 'close_range'] as const) {
     handlers[arch.calls[name]] = () => {

@@ -101,10 +101,11 @@ describe.each(['x64', 'arm64'])('the filter of %s', (name) => {
     expect(see(calls.close_range, 3, 767)).toBe('allow');
   });
 
-  test('sees duplication among fcntl commands', () => {
+  test('sees duplication and F_GETFL among fcntl commands', () => {
     expect(see(calls.fcntl, 800, 0)).toBe('notify');
     expect(see(calls.fcntl, 800, 1030)).toBe('notify');
-    expect(see(calls.fcntl, 800, 3)).toBe('allow');
+    expect(see(calls.fcntl, 800, 3)).toBe('notify');
+    expect(see(calls.fcntl, 800, 4)).toBe('allow');
     expect(see(calls.fcntl, 5, 0)).toBe('allow');
     expect(see(calls.fcntl, 2000, 0)).toBe('allow');
   });

@@ -9,6 +9,7 @@ import {
   AT_FDCWD,
   F_DUPFD,
   F_DUPFD_CLOEXEC,
+  F_GETFL,
   MAP_FIXED,
   discardingAdvice,
 } from './uapi.ts';
@@ -123,7 +124,10 @@ const base: readonly (readonly [Name, Test])[] = [
   ['dup3', { is: 'either-ours', index: 0, other: 1 }],
   ['close', ours(0)],
   ['close_range', { is: 'reaches', index: 1 }],
-  ['fcntl', { is: 'ours-and-one-of', index: 0, other: 1, values: [F_DUPFD, F_DUPFD_CLOEXEC] }],
+  [
+    'fcntl',
+    { is: 'ours-and-one-of', index: 0, other: 1, values: [F_DUPFD, F_DUPFD_CLOEXEC, F_GETFL] },
+  ],
   ['execve', always],
   ['execveat', always],
   ['exit', always],

@@ -8,6 +8,7 @@ import type { OldSyscallName, SyscallName } from './arch.ts';
 import type { CallHost, Handler, Handlers } from './call_host.ts';
 import type { ProcessFileMemory } from './process_file_memory.ts';
 import type { ProcessMm } from './process_mm.ts';
+import { beforePagesGo, releasePages } from './release_pages.ts';
 import {
   FALLOC_FL_COLLAPSE_RANGE,
   FALLOC_FL_INSERT_RANGE,
@@ -29,20 +30,10 @@ export function memoryCalls(host: CallHost, next: Handlers): Handlers {
   };
   /** Runs `prepare` where the caller's address space has pins, then lets Linux do the call. */
   const before = (prepare: (mm: ProcessMm) => void) => (): void => {
-    if (clients.anyPins()) {
-      const mm = clients.pinnedMmOf(call.tid);
-      if (mm !== undefined) {
-        clients.enterCall(mm, call.tid);
-        prepare(mm);
-      }
-    }
+    beforePagesGo(host, prepare);
     call.resume();
   };
-  const release = (mm: ProcessMm, start: bigint, bytes: bigint): void => {
-    if (bytes === 0n || start % PAGE !== 0n) return;
-    const end = start + ((bytes + PAGE - 1n) & ~(PAGE - 1n));
-    mm.pinObserver?.release(start, end - 1n);
-  };
+  const release = releasePages;
 
   on(
     'munmap',

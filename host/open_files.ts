@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The open files that clients hold. Each is a memfd of its own: the inode is its identity in any process, whatever the
- * number and however it got there. The client has a second open file description of it, reopened through /proc, which
- * carries an open-file-description lock; ours, from memfd_create, is the witness through which the lock is tested.
+ * The open files that clients hold. Each is a memfd of its own, or a pipe where it can be waited for: the inode is its identity in any
+ * process, whatever the number and however it got there. The client has a second open file description of it, reopened through /proc, which
+ * carries an open-file-description lock; ours is the witness through which the lock is tested.
  *
  * The last close anywhere is told by inotify (IN_CLOSE on the inode, one queue for all files) and proved by the lock: the event
  * alone would lie where a client reopens the file through its own /proc/self/fd, the lock alone would have to be
@@ -10,12 +10,14 @@
  * seen half done is asked about again at the next call.
  */
 import { closeSync, openSync } from 'node:fs';
-import type { DeviceFile } from '../src/kernel/file.ts';
+import { type DeviceFile, Poll, type Waits } from '../src/kernel/file.ts';
 import type { Arch } from './arch.ts';
 import type { Arena } from './arena.ts';
 import type { Device } from './device.ts';
 import { HostError } from './host_error.ts';
 import type { Libc } from './libc.ts';
+import { Readiness } from './readiness.ts';
+import { SharedFile } from './shared_file.ts';
 import {
   F_OFD_GETLK,
   F_OFD_SETLK,
@@ -29,6 +31,7 @@ import {
   O_ACCMODE,
   O_CLOEXEC,
   O_NONBLOCK,
+  O_RDONLY,
   O_RDWR,
   O_WRONLY,
 } from './uapi.ts';
@@ -42,7 +45,10 @@ export interface HostFile {
   readonly device: Device | undefined;
   /** O_ACCMODE bits of the open. */
   readonly access: number;
+  readonly dev: number;
   readonly inode: number;
+  /** Set where it can be waited for: it is a pipe then, and no memfd. */
+  readonly waits: Waits | undefined;
   /** Where plain read and write go on, in bytes: of the open file, so that all its duplicates share it. */
   position: bigint;
   /** The last close has happened. */
@@ -70,11 +76,10 @@ export class OpenFiles {
   private readonly onRelease: (file: HostFile) => void;
   /** Descriptor of the inotify queue, for poll. */
   readonly queue: number;
-  private readonly byInode = new Map<number, Entry>();
+  /** By `st_dev`, then by `st_ino`: all memfds are on one mount of the kernel's own, and all pipes on another. */
+  private readonly byDevice = new Map<number, Map<number, Entry>>();
   private readonly byWatch = new Map<number, Entry>();
   private readonly doubtful = new Set<Entry>();
-  /** st_dev of the kernel's own mount that all memfds are on. */
-  private device = -1;
   private readonly events: number;
   private readonly flock: number;
   private readonly text: number;
@@ -97,35 +102,34 @@ export class OpenFiles {
     }
   }
 
-  /** The file with this `st_dev` and `st_ino`, or undefined. A memfd's inode is unique while the file exists. */
+  /** The file with this `st_dev` and `st_ino`, or undefined. They are its own while the file exists. */
   find(device: number, inode: number): HostFile | undefined {
-    const found = this.byInode.get(inode);
-    return device === this.device ? found : undefined;
+    return this.byDevice.get(device)?.get(inode);
   }
 
   get count(): number {
-    return this.byInode.size;
+    return this.byWatch.size;
   }
 
-  /** Makes an open file description with the access mode and O_NONBLOCK of `flags`. Returns `-errno` on failure. */
-  prepare(name: string, flags: number): Prepared | number {
-    this.arena.writeString(this.text, name.slice(0, 200));
-    const witness = this.libc.call2(
-      this.arch.calls.memfd_create,
-      this.arena.base + this.text,
-      MFD_CLOEXEC,
-    );
-    if (witness < 0) return -this.libc.errno();
+  /**
+   * Makes an open file description with the access mode and O_NONBLOCK of `flags`, for a file that can be waited for where `waits` says
+   * for what. Returns `-errno` on failure.
+   */
+  prepare(name: string, flags: number, waits?: Waits): Prepared | number {
+    const witness = waits === undefined ? this.newMemfd(name) : this.newPipe();
+    if (witness < 0) return witness;
     const path = `/proc/self/fd/${witness}`;
     const access = flags & O_ACCMODE;
+    // A pipe that is never writable is one that the client has open for reading only.
+    const mode = waits?.writable === false ? O_RDONLY : access;
     let fd: number;
     try {
-      fd = openSync(path, (flags & (O_ACCMODE | O_NONBLOCK)) | O_CLOEXEC);
+      fd = openSync(path, mode | (flags & O_NONBLOCK) | O_CLOEXEC);
     } catch (error) {
       closeSync(witness);
       return errnoOf(error);
     }
-    this.lock(fd, access);
+    this.lock(fd, mode);
     this.arena.writeString(this.text, path);
     const watch = this.libc.call3(
       this.arch.calls.inotify_add_watch,
@@ -139,7 +143,7 @@ export class OpenFiles {
       closeSync(witness);
       return errno;
     }
-    const inode = this.inodeOf(witness);
+    const { device: dev, inode } = this.identityOf(witness);
     let committed = false;
     return {
       fd,
@@ -151,11 +155,15 @@ export class OpenFiles {
           inode,
           witness,
           watch,
+          dev,
+          waits,
           position: 0n,
           released: false,
         };
-        this.byInode.set(inode, entry);
+        this.filesOn(dev).set(inode, entry);
         this.byWatch.set(watch, entry);
+        if (waits !== undefined) followReadiness(file, witness);
+        else if (file.mmap !== undefined) file.shared = new SharedFile(witness, entry, dev);
         committed = true;
         return entry;
       },
@@ -184,7 +192,7 @@ export class OpenFiles {
 
   /** Releases everything that is left, at the end of a run. */
   close(): void {
-    for (const entry of this.byInode.values()) this.release(entry);
+    for (const entry of this.byWatch.values()) this.release(entry);
     closeSync(this.queue);
   }
 
@@ -193,7 +201,7 @@ export class OpenFiles {
     const { i32, u32 } = this.arena;
     for (let at = this.events >>> 2, end = at + length / 4; at < end;) {
       const mask = u32[at + 1] as number;
-      if (mask & IN_Q_OVERFLOW) for (const entry of this.byInode.values()) this.doubtful.add(entry);
+      if (mask & IN_Q_OVERFLOW) for (const each of this.byWatch.values()) this.doubtful.add(each);
       const entry = this.byWatch.get(i32[at] as number);
       if (entry !== undefined && !(mask & IN_IGNORED)) this.doubtful.add(entry);
       at += 4 + (u32[at + 3] as number) / 4;
@@ -210,7 +218,7 @@ export class OpenFiles {
   private release(entry: Entry): void {
     this.doubtful.delete(entry);
     entry.released = true;
-    this.byInode.delete(entry.inode);
+    this.filesOn(entry.dev).delete(entry.inode);
     this.byWatch.delete(entry.watch);
     // The inode dies with the witness, and its watch with it.
     closeSync(entry.witness);
@@ -235,11 +243,46 @@ export class OpenFiles {
     this.arena.view.setInt16(this.flock, type, true);
   }
 
-  private inodeOf(fd: number): number {
-    this.libc.call2(this.arch.calls.fstat, fd, this.arena.base + this.stat);
-    this.device = this.arena.readWord(this.stat);
-    return this.arena.readWord(this.stat + 8);
+  private filesOn(device: number): Map<number, Entry> {
+    const known = this.byDevice.get(device);
+    if (known !== undefined) return known;
+    const files = new Map<number, Entry>();
+    this.byDevice.set(device, files);
+    return files;
   }
+
+  private identityOf(fd: number): { device: number; inode: number } {
+    this.libc.call2(this.arch.calls.fstat, fd, this.arena.base + this.stat);
+    return { device: this.arena.readWord(this.stat), inode: this.arena.readWord(this.stat + 8) };
+  }
+
+  private newMemfd(name: string): number {
+    this.arena.writeString(this.text, name.slice(0, 200));
+    const { memfd_create } = this.arch.calls;
+    const fd = this.libc.call2(memfd_create, this.arena.base + this.text, MFD_CLOEXEC);
+    return fd < 0 ? -this.libc.errno() : fd;
+  }
+
+  /** A description of a new pipe that is both of its ends, and does not block. */
+  private newPipe(): number {
+    const { pipe2 } = this.arch.calls;
+    if (this.libc.call2(pipe2, this.arena.base + this.text, O_CLOEXEC) < 0)
+      return -this.libc.errno();
+    const ends = [0, 4].map((at) => this.arena.view.getInt32(this.text + at, true));
+    try {
+      return openSync(`/proc/self/fd/${ends[0]}`, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    } catch (error) {
+      return errnoOf(error);
+    } finally {
+      for (const end of ends) closeSync(end);
+    }
+  }
+}
+
+function followReadiness(file: DeviceFile, witness: number): void {
+  const readiness = new Readiness(witness);
+  file.pollChanged = () => readiness.set(((file.poll?.() ?? 0) & Poll.IN) !== 0);
+  file.pollChanged();
 }
 
 /** `-errno` of a failed call of Node's fs. */

@@ -3,7 +3,15 @@
 import type { SyscallName, OldSyscallName } from './arch.ts';
 import type { CallHost, Handlers } from './call_host.ts';
 import type { ClientTask } from './client_task.ts';
-import { type NodeFacts, permits, statBytes, statxBytes } from './node_stat.ts';
+import type { Device } from './device.ts';
+import {
+  anonymousFile,
+  DEVTMPFS_MINOR,
+  type NodeFacts,
+  permits,
+  statBytes,
+  statxBytes,
+} from './node_stat.ts';
 import type { Place } from './file_tree.ts';
 import { DevicePaths, type FoundDevice, type ProcPath, parseProcPath } from './paths.ts';
 import { openDevice } from './open_device.ts';
@@ -18,6 +26,7 @@ import {
   O_CREAT,
   O_NOFOLLOW,
   O_WRONLY,
+  S_IFCHR,
 } from './uapi.ts';
 
 const PATH_MAX = 4096;
@@ -61,8 +70,10 @@ export function pathCalls(host: CallHost): Handlers {
     const device = paths.at(place.path);
     return device === undefined ? undefined : { device, asDirectory: false };
   };
-  const nodeOf = (device: NodeFacts['device']): NodeFacts => ({
-    device,
+  const nodeOf = (device: Device): NodeFacts => ({
+    mode: S_IFCHR | device.mode,
+    rdev: device.rdev,
+    minor: DEVTMPFS_MINOR,
     uid: host.owner.uid,
     gid: host.owner.gid,
     inode: FIRST_NODE_INODE + host.devices.indexOf(device),
@@ -151,7 +162,8 @@ export function pathCalls(host: CallHost): Handlers {
   };
   const nodeOfFd = (fd: number): NodeFacts | undefined => {
     const file = host.clients.verified(call.tid)?.files.identify(fd);
-    return typeof file === 'object' && file.device !== undefined ? nodeOf(file.device) : undefined;
+    if (typeof file !== 'object') return undefined;
+    return file.device === undefined ? anonymousFile(seconds) : nodeOf(file.device);
   };
   const statAt = (flags: number, buffer: bigint, isStatx: boolean): void => {
     const path = pathAt(1);

@@ -19,6 +19,8 @@ export interface MmHost {
   readonly transfer: MemoryTransfer;
   readonly mappings: Mappings;
   readonly files: FileMemories;
+  /** Whether a mapping of this file shows one of ours: Linux pins nothing of what a driver shares. */
+  readonly isOurs: (device: bigint, inode: bigint) => boolean;
 }
 
 /**
@@ -115,11 +117,12 @@ export class ProcessMm implements Mm {
       this.mapsFd = openProc(tid, 'maps', O_RDONLY);
     const line = tid === undefined ? undefined : this.host.mappings.at(tid, address, this.mapsFd);
     if (tid === undefined || line === undefined) return undefined;
+    const isOurs = line.shared && this.host.isOurs(line.device, line.inode);
     return {
       start: line.start,
       last: line.end - 1n,
-      readable: line.readable,
-      writable: line.writable,
+      readable: line.readable && !isOurs,
+      writable: line.writable && !isOurs,
       shared: line.shared
         ? { file: this.host.files.ofMapping(tid, line), offset: line.offset }
         : undefined,

@@ -4,7 +4,14 @@ import { describe, expect, test } from 'vitest';
 import { archOf } from './arch.ts';
 import { HostError } from './host_error.ts';
 import { makeDevice, parseMaps } from './mappings.ts';
-import { type Credentials, type NodeFacts, permits, statBytes, statxBytes } from './node_stat.ts';
+import {
+  type Credentials,
+  DEVTMPFS_MINOR,
+  type NodeFacts,
+  permits,
+  statBytes,
+  statxBytes,
+} from './node_stat.ts';
 import { DevicePaths, parseProcPath } from './paths.ts';
 import { checkPlatform, type Platform } from './platform.ts';
 import { addToStatus } from './proc_status.ts';
@@ -151,14 +158,9 @@ test('/proc/PID/status gets our pages added, and nothing else changed', () => {
 
 describe('the node', () => {
   const node: NodeFacts = {
-    device: {
-      path: '/dev/iommu',
-      mode: 0o660,
-      rdev: { major: 10, minor: 125 },
-      open: () => {
-        throw new Error('not opened');
-      },
-    },
+    mode: 0o20660,
+    rdev: { major: 10, minor: 125 },
+    minor: DEVTMPFS_MINOR,
     uid: 1000,
     gid: 1000,
     inode: 700,

@@ -133,7 +133,14 @@ export class Supervisor {
     };
     this.clients = new Clients(
       taskHost,
-      { libc, arena, transfer, mappings, files: this.fileMemories },
+      {
+        libc,
+        arena,
+        transfer,
+        mappings,
+        files: this.fileMemories,
+        isOurs: (device, inode) => this.openFiles.find(Number(device), Number(inode)) !== undefined,
+      },
       options.onMm,
     );
     const host: CallHost = {

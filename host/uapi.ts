@@ -40,6 +40,7 @@ export const MAP_FIXED = 0x10;
 export const MAP_ANONYMOUS = 0x20;
 export const MAP_TYPE = 0xf;
 export const MAP_PRIVATE = 2;
+export const PROT_WRITE = 2;
 export const PROT_EXEC = 4;
 export const MREMAP_FIXED = 2;
 /** Advice that throws pages away: DONTNEED, FREE, REMOVE, DONTNEED_LOCKED. */

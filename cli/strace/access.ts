@@ -7,6 +7,7 @@ import { VfioDeviceFile } from '../../src/vfio/device_file.ts';
 import { regionAt } from '../../src/vfio/regions.ts';
 import type { Style } from '../style.ts';
 import { resultText } from './ioctl.ts';
+import { recordsText } from './structure.ts';
 
 /** Bytes that are printed; strace shows as many. */
 const SHOWN_BYTES = 32;
@@ -57,10 +58,32 @@ function placeText(file: DeviceFile, { offset: position, bytes }: Access): strin
   return `${place} /* ${name}${value === undefined ? '' : `: 0x${value.toString(16)}`} */`;
 }
 
-/** `pread(5, "\x34\x12", 2, VFIO_PCI_CONFIG_REGION+0x0) = 2` */
+/** `[{flags=0, dev_id=2, …}, {…}]`: the records that moved through a queue; undefined where there were none. */
+function recordsMoved(
+  file: DeviceFile,
+  { write, bytes, count, result }: Access,
+): string | undefined {
+  const type = write ? file.records?.write : file.records?.read;
+  if (file.records === undefined || type === undefined || bytes.length < type.size)
+    return undefined;
+  if (!write && !file.records.repeats) {
+    const [first] = recordsText(type, bytes.subarray(0, type.size));
+    const rest = bytes.subarray(type.size);
+    return rest.length === 0 ? first : `${first} ${bytesText(rest, result - type.size)}`;
+  }
+  const texts = recordsText(type, bytes);
+  if (texts.length * type.size < (write ? count : result)) texts.push('...');
+  return `[${texts.join(', ')}]`;
+}
+
+/** `pread(5, "\x34\x12", 2, VFIO_PCI_CONFIG_REGION+0x0) = 2`, `read(6, [{flags=0, dev_id=2, …}], 4096) = 40` */
 export function accessText(fd: number, file: DeviceFile, access: Access, style: Style): string {
   const { name, write, count, bytes, result, why } = access;
   const called = name.replace(/64$/, '');
+  if (file.records !== undefined) {
+    const data = recordsMoved(file, access) ?? bytesText(bytes, Math.max(0, result));
+    return `${called}(${fd}, ${data}, ${count}) = ${resultText({ value: result, why }, style)}`;
+  }
   const moved = write ? count : Math.max(0, result);
   const data = bytes.length === 0 && count > 0 ? '...' : bytesText(bytes, moved);
   const place = placeText(file, access);

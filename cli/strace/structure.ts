@@ -136,6 +136,27 @@ function writtenText(
   return valueText(type, type.read(context.after, offset));
 }
 
+/** Structures as they are, one after the other, as many as `bytes` holds whole: `{cookie=0, code=IOMMUFD_PAGE_RESP_SUCCESS}`. */
+export function recordsText(type: StructType<unknown>, bytes: Uint8Array): string[] {
+  const view = viewOf(bytes);
+  const context: Context = {
+    root: type,
+    before: view,
+    after: view,
+    succeeded: true,
+    arrays: undefined,
+  };
+  const texts: string[] = [];
+  for (let base = 0; base + type.size <= bytes.length; base += type.size) {
+    const fields = fieldTexts(type, base, context, 'passed', ({ type: field }, offset) => {
+      const value = field.read(view, offset);
+      return field.show.as === 'reserved' && isZero(value) ? undefined : valueText(field, value);
+    });
+    texts.push(`{${fields.join(', ')}}`);
+  }
+  return texts;
+}
+
 /**
  * Bytes of the structure that the program says it passed: the `size` or `argsz` in its first word, at most what was
  * recorded. The engine completes short structures with zeros, which the program did not write.

@@ -36,8 +36,15 @@ export class Context {
 
   put(): void {
     if (--this.references > 0) return;
+    this.mmaps.look();
     this.objects.destroyAll();
     this.iommufd.closed(this);
+  }
+
+  /** IOMMU_DESTROY: throws ENOENT, or EBUSY while anything refers to the object or shows its pages. */
+  destroy(id: number): void {
+    this.mmaps.look();
+    this.objects.destroy(id);
   }
 
   /** Runs `body` with an object of a kind that stays for that long; throws ENOENT where there is none. */

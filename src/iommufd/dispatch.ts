@@ -3,7 +3,13 @@ import { _IOC_NR } from '../abi/ioctl.ts';
 import { IOMMUFD_CMD_BASE } from '../abi/iommufd_cmd.ts';
 import type { StructType } from '../abi/struct.ts';
 import { ErrnoError } from '../base/errno.ts';
-import type { CallRecord, DeviceFile, IoctlResult } from '../kernel/file.ts';
+import type {
+  CallRecord,
+  DeviceFile,
+  IoctlResult,
+  MmapRequest,
+  SharedBytes,
+} from '../kernel/file.ts';
 import type { Task } from '../kernel/task.ts';
 import type { Mm } from '../memory/mm.ts';
 import { Call, copyFromUser } from './call.ts';
@@ -25,6 +31,7 @@ const accessors = new Map(ioctlOps.map((op) => [op, op.type.on(view)]));
 export class IommufdFile implements DeviceFile {
   readonly name: string;
   recording = false;
+  refusal = '';
   readonly context: Context;
 
   constructor(context: Context, name: string) {
@@ -48,6 +55,26 @@ export class IommufdFile implements DeviceFile {
       why = error.message;
     }
     return { value, why, call: record && callRecord(record, task.mm, arg) };
+  }
+
+  /** mmap(2) of pages that an object shares: 0, or `-errno`. */
+  mmap(_task: Task, request: MmapRequest): number {
+    try {
+      this.context.mmaps.check(request);
+      return 0;
+    } catch (error) {
+      if (!(error instanceof ErrnoError)) throw error;
+      this.refusal = error.message;
+      return -error.errno;
+    }
+  }
+
+  set shared(bytes: SharedBytes) {
+    this.context.mmaps.bytes = bytes;
+  }
+
+  get shared(): SharedBytes {
+    return this.context.mmaps.bytes;
   }
 
   release(): void {

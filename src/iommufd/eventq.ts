@@ -2,7 +2,7 @@
 /** Queues that clients read through a descriptor of their own: faults and events of virtual IOMMUs (eventq.c). */
 import { Errno, ErrnoError } from '../base/errno.ts';
 import { withCleanup } from '../base/cleanup.ts';
-import { type DeviceFile, type IoctlResult, Poll } from '../kernel/file.ts';
+import { type DeviceFile, type IoctlResult, Poll, type QueueRecords } from '../kernel/file.ts';
 import type { Task } from '../kernel/task.ts';
 import type { Call } from './call.ts';
 import type { Context } from './context.ts';
@@ -26,6 +26,8 @@ export abstract class EventQueue extends IommufdObject {
 
   /** What /proc/PID/fd shows. */
   abstract readonly fileName: string;
+  /** What is read and written. */
+  abstract readonly records: QueueRecords;
   /** What poll answers. */
   abstract readonly pollEvents: number;
 
@@ -47,7 +49,7 @@ export abstract class EventQueue extends IommufdObject {
   install(call: Call<unknown>, answer: (fd: number) => void): void {
     const { files } = call.task;
     withCleanup((cleanup) => {
-      const fd = files.reserve();
+      const fd = files.reserve({ writable: (this.pollEvents & Poll.OUT) !== 0 });
       cleanup.defer(() => files.cancel(fd));
       answer(fd);
       this.file = new EventQueueFile(this);
@@ -78,6 +80,10 @@ export class EventQueueFile implements DeviceFile {
 
   get name(): string {
     return this.queue.fileName;
+  }
+
+  get records(): QueueRecords {
+    return this.queue.records;
   }
 
   ioctl(): IoctlResult {

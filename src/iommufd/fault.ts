@@ -33,6 +33,11 @@ const { IOMMUFD_PAGE_RESP_SUCCESS, IOMMUFD_PAGE_RESP_INVALID } = iommufd_page_re
 export class FaultQueue extends EventQueue implements FaultHandler {
   readonly type = 'FAULT';
   readonly fileName = 'anon_inode:[iommufd-pgfault]';
+  readonly records = {
+    read: iommu_hwpt_pgfault,
+    repeats: true,
+    write: iommu_hwpt_page_response,
+  };
   /** Groups to be read. */
   private deliver: IopfGroup[] = [];
   /** Groups that were read, by cookie, and wait for an answer. 0 is taken at first: see `takeResponse`. */

@@ -62,7 +62,7 @@ const MMAP = 'its pages can be mapped in process; mmap under `run` does not show
 
 // prettier-ignore
 export const ioctlOps: readonly IoctlOp[] = [
-  op('IOMMU_DESTROY', uapi.IOMMU_DESTROY, uapi.iommu_destroy, 'id', ({ context, cmd }) => context.objects.destroy(cmd.id)),
+  op('IOMMU_DESTROY', uapi.IOMMU_DESTROY, uapi.iommu_destroy, 'id', ({ context, cmd }) => context.destroy(cmd.id)),
   op('IOMMU_IOAS_ALLOC', uapi.IOMMU_IOAS_ALLOC, uapi.iommu_ioas_alloc, 'out_ioas_id', ioasAlloc),
   op('IOMMU_IOAS_ALLOW_IOVAS', uapi.IOMMU_IOAS_ALLOW_IOVAS, uapi.iommu_ioas_allow_iovas, 'allowed_iovas', ioasAllowIovas),
   op('IOMMU_IOAS_COPY', uapi.IOMMU_IOAS_COPY, uapi.iommu_ioas_copy, 'src_iova', ioasCopy),

@@ -34,6 +34,7 @@ interface Vevent {
 export class VeventQueue extends EventQueue {
   readonly type = 'VEVENTQ';
   readonly fileName = 'anon_inode:[iommufd-viommu-event]';
+  readonly records = { read: iommufd_vevent_header, repeats: false };
   /** The UAPI's enum iommu_veventq_type. */
   readonly kind: number;
   readonly viommu: Viommu;

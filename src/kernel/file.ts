@@ -16,6 +16,40 @@ export interface IoctlResult {
 /** Events of poll(2). Source: asm-generic/poll.h. */
 export const Poll = { IN: 0x1, OUT: 0x4, NVAL: 0x20, RDNORM: 0x40, WRNORM: 0x100 } as const;
 
+/** For what a file can be waited for by poll. All that has `poll` can be readable at times. */
+export interface Waits {
+  /** Always, or never. */
+  readonly writable: boolean;
+}
+
+/** What a client asks mmap(2) for. */
+export interface MmapRequest {
+  /** In bytes; Linux has checked that the offset is a page's, and rounded the length up to pages. */
+  readonly offset: bigint;
+  readonly length: bigint;
+  /** MAP_SHARED, and PROT_EXEC. */
+  readonly shared: boolean;
+  readonly executable: boolean;
+}
+
+/** Bytes of an open file that its clients map, by byte offsets in it. */
+export interface SharedBytes {
+  read(offset: number, into: Uint8Array): void;
+  write(offset: number, from: Uint8Array): void;
+  /** Makes them 0, or makes room for them. */
+  clear(offset: number, length: number): void;
+  /** True while a client maps any of them. */
+  isMapped(offset: number, length: number): boolean;
+}
+
+/** What goes through a queue. */
+export interface QueueRecords {
+  readonly read: StructType<unknown>;
+  /** True where records follow each other; false where the first is followed by bytes of other kinds. */
+  readonly repeats: boolean;
+  readonly write?: StructType<unknown>;
+}
+
 /** One ioctl with its structure before and after, for tracing. */
 export interface CallRecord {
   /** The kernel's name: `IOMMU_IOAS_MAP`; undefined for a number that no table holds. */
@@ -48,8 +82,10 @@ export interface DeviceFile {
   pread?(task: Task, offset: bigint, into: Uint8Array): number;
   /** pwrite(2): bytes written, or -errno. */
   pwrite?(task: Task, offset: bigint, from: Uint8Array): number;
-  /** mmap(2) from a byte offset on: why not, as -errno. Absent: ENODEV, as Linux answers for a file without it. */
-  mmap?(task: Task, offset: bigint): number;
+  /** mmap(2): 0 where it may go on, or -errno. Absent: ENODEV, as Linux answers for a file without it. */
+  mmap?(task: Task, request: MmapRequest): number;
+  /** The bytes that clients see who map this file; a host sets it where they are real memory. */
+  shared?: SharedBytes | undefined;
   /**
    * read(2) and write(2) of a file that is a queue: straight from and to the client's memory, because what is read is gone from the
    * queue, and must not be where the client's memory can not take it. Bytes moved, or -errno; never blocks. A file with these has no
@@ -57,6 +93,8 @@ export interface DeviceFile {
    */
   read?(task: Task, address: bigint, count: number): number;
   write?(task: Task, address: bigint, count: number): number;
+  /** What a queue is read and written in, for decoding. */
+  readonly records?: QueueRecords | undefined;
   /** poll(2): which bits of {@link Poll} hold now. Absent: readable and writable always, as Linux answers for such a file. */
   poll?(): number;
   /** Called when `poll` may answer something else than before; the host sets it, to wake its client. */
@@ -90,8 +128,9 @@ export interface FileTable {
   /**
    * Picks a free descriptor number; nothing is visible to the client until `install`. Throws ErrnoError EMFILE.
    * Either `install` or `cancel` must follow before the call that reserved it ends.
+   * @param waits for a file with `poll`
    */
-  reserve(): number;
+  reserve(waits?: Waits): number;
   /** Makes a reserved number refer to `file`. It cannot fail. */
   install(fd: number, file: DeviceFile, options: { readonly cloexec: boolean }): void;
   cancel(fd: number): void;

@@ -11,6 +11,8 @@ import { Sim } from '../sim/sim.ts';
 import type { VfioCdev } from './cdev.ts';
 import { LocalVfioClient } from './local_client.ts';
 
+const wholePage = { offset: 0n, length: 0x1000n, shared: true, executable: false };
+
 const { VFIO_PCI_CONFIG_REGION_INDEX: CONFIG, VFIO_PCI_BAR0_REGION_INDEX: BAR0 } = vfio;
 
 let sim: Sim;
@@ -73,7 +75,7 @@ describe('before it is bound', () => {
   it('regions are EINVAL, and the reason says what to do', () => {
     expect(thrown(() => device.read(CONFIG, 0, 4))).toBe('EINVAL');
     expect(thrown(() => device.write(BAR0, 0, new Uint8Array(4)))).toBe('EINVAL');
-    expect(device.file.mmap(device.process, 0n)).toBe(-Errno.EINVAL);
+    expect(device.file.mmap(device.process, wholePage)).toBe(-Errno.EINVAL);
     expect(device.file.refusal).toContain('VFIO_DEVICE_BIND_IOMMUFD comes first');
   });
 

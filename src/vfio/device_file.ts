@@ -2,7 +2,7 @@
 import { type StructType, struct } from '../abi/struct.ts';
 import { ErrnoError } from '../base/errno.ts';
 import { locked } from '../iommufd/locks.ts';
-import type { DeviceFile, IoctlResult } from '../kernel/file.ts';
+import type { DeviceFile, IoctlResult, MmapRequest } from '../kernel/file.ts';
 import type { Task } from '../kernel/task.ts';
 import { VfioCall } from './call.ts';
 import type { VfioDevice } from './device.ts';
@@ -79,7 +79,7 @@ export class VfioDeviceFile implements DeviceFile {
   }
 
   /** mmap(2) is refused for every region; always -EINVAL. */
-  mmap(_task: Task, offset: bigint): number {
+  mmap(_task: Task, { offset }: MmapRequest): number {
     return this.#access(1, () => {
       const { index } = regionAt(offset);
       const region = regionName(index);
