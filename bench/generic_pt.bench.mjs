@@ -7,6 +7,8 @@
 import { MockIommu } from '../dist/src/drivers/mock/mock_iommu.js';
 import { MockPagingDomain } from '../dist/src/drivers/mock/mock_domain.js';
 import { amdv1, amdv1Mock } from '../dist/src/generic_pt/fmt/amdv1.js';
+import { vtdss } from '../dist/src/generic_pt/fmt/vtdss.js';
+import { x8664 } from '../dist/src/generic_pt/fmt/x86_64.js';
 import { IotlbGather } from '../dist/src/generic_pt/gather.js';
 import { map } from '../dist/src/generic_pt/map.js';
 import { Table } from '../dist/src/generic_pt/table.js';
@@ -200,16 +202,22 @@ function devices(count) {
   }
 }
 
-// Both formats in one process, as they are in use: the walker must not care.
+// All formats in one process, as they are in use: the walker must not care.
 floor();
 walks(amdv1, 1);
 walks(amdv1Mock, 1);
 walks(amdv1, 64);
 walks(amdv1Mock, 64);
+walks(vtdss, 64);
+walks(x8664, 64);
 for (const mapped of [1e3, 1e4, 1e5, 1e6]) calls(amdv1, mapped);
 calls(amdv1Mock, 1e5);
+calls(vtdss, 1e5);
+calls(x8664, 1e5);
 batches(amdv1);
 batches(amdv1Mock);
+batches(vtdss);
+batches(x8664);
 domainCalls('4 KiB', 2, 2 ** 30);
 domainCalls('2 MiB', 1024, 2 ** 30);
 domainCalls('256 MiB', 131_072, 2 ** 30);

@@ -5,6 +5,7 @@ import { Ram } from '../memory/ram.ts';
 import { walkAccess } from './access.ts';
 import { readDirty } from './dirty.ts';
 import { amdv1, amdv1Mock } from './fmt/amdv1.ts';
+import { vtdss } from './fmt/vtdss.ts';
 import type { TableFormat } from './format.ts';
 import { IotlbGather } from './gather.ts';
 import { map } from './map.ts';
@@ -25,6 +26,7 @@ function make(format: TableFormat, topLevel: number) {
 describe.each([
   [amdv1, 3],
   [amdv1Mock, 2],
+  [vtdss, 3],
 ] as const)('an access to a table of $name', (format, topLevel) => {
   it('leads where translate leads, for every page size, to the end of its entry', () => {
     const { table, put } = make(format, topLevel);

@@ -20,7 +20,7 @@ export function walkAccess(
   setsDirty = false,
 ): FrameRun | AccessRefusal {
   const { format, ram } = table;
-  if (!(frame >= 0 && frame < table.end)) return 'out of range';
+  if (!table.reaches(frame, frame + 1)) return 'out of range';
   let at = table.top;
   for (let level = table.topLevel; level >= 0; level--) {
     const lanes = ram.lanesOf(at);

@@ -27,7 +27,7 @@ export function readDirty(
   gather: IotlbGather | undefined,
 ): number {
   if (!(frames > 0)) return -Errno.EINVAL;
-  if (!(start >= 0 && start + frames <= table.end)) return -Errno.ERANGE;
+  if (!table.reaches(start, start + frames)) return -Errno.ERANGE;
   readIn({ table, record, gather }, table.top, table.topLevel, start, start + frames);
   return 0;
 }
@@ -59,6 +59,7 @@ function readIn(op: Read, at: number, level: number, start: number, end: number)
         const frames = itemsTold(index, entryIndex, items, endIndex) * itemFrames;
         op.record?.(Math.max(start, itemStart), frames);
         op.gather?.addRange(Math.max(start, itemStart), frames);
+        if (op.gather) table.onWrite?.(at, entryIndex, items);
       }
       index = entryIndex + items;
     }
@@ -93,7 +94,7 @@ function isDirty(op: Read, lanes: Uint32Array, lane: number, items: number): boo
 /** Does what the hardware does when it writes through a frame's item. 0, or -ENOENT where it is not mapped. */
 export function setDirty(table: Table, frame: number): number {
   const { format, ram } = table;
-  if (!(frame >= 0 && frame < table.end)) return -Errno.ERANGE;
+  if (!table.reaches(frame, frame + 1)) return -Errno.ERANGE;
   let at = table.top;
   for (let level = table.topLevel; level >= 0; level--) {
     const lanes = ram.lanesOf(at);

@@ -22,7 +22,7 @@ function dumpLevel(table: Table, at: number, level: number, base: number, lines:
     const lo = lanes[first + 2 * index] ?? 0;
     const hi = lanes[first + 2 * index + 1] ?? 0;
     if (lo === 0 && hi === 0) continue;
-    const va = base + index * itemFrames;
+    const va = base + index * itemFrames + extension(table, level, index);
     const isBelow = isPresent(format, lo, hi) && isTable(format, lo, level);
     const below = oaFrame(format, lo, hi);
     const what = isBelow ? `table 0x${hex(below)}` : leaf(table, lo, hi, level);
@@ -30,6 +30,13 @@ function dumpLevel(table: Table, at: number, level: number, base: number, lines:
     lines.push(`0x${hex(at)} L${level}[${index}] ${bits} frame 0x${hex(va)}: ${what}`);
     if (isBelow) dumpLevel(table, below, level - 1, va, lines);
   }
+}
+
+/** What the sign adds to the address of an item in the upper half of the top. */
+function extension(table: Table, level: number, index: number): number {
+  const isUpper = level === table.topLevel && index > table.indexMask >> 1;
+  if (!isUpper || table.upperStart === Infinity) return 0;
+  return 2 ** 53 - (table.indexMask + 1) * (POW2[table.itemLg2[level] ?? 0] ?? 1);
 }
 
 function leaf(table: Table, lo: number, hi: number, level: number): string {

@@ -45,7 +45,7 @@ export interface TableFormat {
   /** Page sizes (bit n: 2^n bytes) that the rule above allows and the hardware does not. */
   readonly excludedSizes: bigint;
 
-  /** Any of these bits set: the item is not empty. What is written to make it so. */
+  /** Any of these bits set: the item is not empty. */
   readonly present: Lanes;
   /** The output address: bits `oaShift` to `oaShift + oaBits - 1` hold it in units of the granule. */
   readonly oaShift: number;
@@ -54,15 +54,20 @@ export interface TableFormat {
   readonly codeShift: number;
   readonly codeMask: number;
   readonly tableCodes: number;
-  /** The code of a plain leaf and of a contiguous one; -1 where there are none. */
+  /** The code of a plain leaf above level 0, at level 0, and of a contiguous one; -1 where there are none. */
   readonly leafCode: number;
+  readonly level0Code: number;
   readonly contigCode: number;
+  /** What every leaf has, whatever it allows. */
+  readonly leafBits: Lanes;
   /** An item that points to a table: the code is its level times this (a next-level field), plus these bits. */
   readonly tableCodeOfLevel: number;
   readonly tableBits: Lanes;
 
   readonly read: Lanes;
   readonly write: Lanes;
+  /** What else a leaf has that allows writing. */
+  readonly writableBits: Lanes;
   /** Set by the hardware when it writes through the item; none where it does not. */
   readonly dirty: Lanes;
   /** Set in leaves of a table whose accesses are forced to be coherent. */

@@ -7,6 +7,8 @@ import { Faults, sweepFaults } from '../sim/faults.ts';
 import { readDirty, setDirty } from './dirty.ts';
 import { dumpTable } from './dump.ts';
 import { amdv1, amdv1Mock } from './fmt/amdv1.ts';
+import { vtdss } from './fmt/vtdss.ts';
+import { x8664 } from './fmt/x86_64.ts';
 import { itemLg2, levelSizes, type TableFormat } from './format.ts';
 import { IotlbGather } from './gather.ts';
 import { map } from './map.ts';
@@ -26,6 +28,12 @@ const formats: readonly { format: TableFormat; options: TableOptions }[] = [
   { format: amdv1, options: { topLevel: 1, dynamicTop: true } },
   { format: amdv1Mock, options: { topLevel: 2 } },
   { format: amdv1Mock, options: { topLevel: 4, forceCoherent: true } },
+  { format: vtdss, options: { topLevel: 2 } },
+  { format: vtdss, options: { topLevel: 3, maxVaLg2: 46 } },
+  { format: vtdss, options: { topLevel: 4, forceCoherent: true } },
+  { format: x8664, options: { topLevel: 3, signExtend: true } },
+  { format: x8664, options: { topLevel: 4, signExtend: true } },
+  { format: x8664, options: { topLevel: 4, maxVaLg2: 56 } },
 ];
 
 const RW = Prot.READ | Prot.WRITE;
@@ -81,6 +89,23 @@ class Fixture {
   }
 }
 
+/** Nothing in its items says that reading is allowed: what is present can be read. */
+const alwaysReads = ({ read, leafBits }: TableFormat): boolean =>
+  (read.lo & ~leafBits.lo) === 0 && (read.hi & ~leafBits.hi) === 0;
+
+/** Leaves are marked as written when they are made, so that the hardware need not do it. */
+const isDirtyAtFirst = ({ dirty, writableBits }: TableFormat): boolean =>
+  (dirty.lo & writableBits.lo) !== 0;
+
+/** The three smallest pages, in frames. */
+function smallestSizes(pgsizeBitmap: bigint): [number, number, number] {
+  const lg2s = Array.from({ length: 64 }, (_, n) => n).filter(
+    (n) => (pgsizeBitmap & (1n << BigInt(n))) !== 0n,
+  );
+  const [small = 0, middle = 0, large = 0] = lg2s.map((lg2) => 2 ** (lg2 - FRAME_SHIFT));
+  return [small, middle, large];
+}
+
 interface Case {
   readonly name: string;
   readonly format: TableFormat;
@@ -134,7 +159,8 @@ describe('laws of a page of every size', () => {
     expect(f.map(va, one.size, oa, one.prot)).toBe(0);
     const leaves = dumpTable(table).filter((line) => / frames to /.test(line));
     expect(leaves).toHaveLength(one.items);
-    const rights = `${one.prot & Prot.READ ? 'R' : ''}${one.prot & Prot.WRITE ? 'W' : ''}`;
+    const isReadable = (one.prot & Prot.READ) !== 0 || alwaysReads(one.format);
+    const rights = `${isReadable ? 'R' : ''}${one.prot & Prot.WRITE ? 'W' : ''}`;
     for (const line of leaves) {
       expect(line).toContain(` L${one.level}[`);
       expect(line).toContain(`${one.size} frames to 0x${oa.toString(16)} ${rights}`);
@@ -224,6 +250,7 @@ describe('laws of a page of every size', () => {
     const written = va + one.size - 1;
     // Linux tells one item less of a contiguous entry than it has (kernel-quirks 1).
     const told = one.items === 1 ? one.size : one.size - item;
+    if (isDirtyAtFirst(one.format)) expect(f.dirty(va, one.size, true)).toEqual([[va, told]]);
     expect(f.dirty(va, one.size, false)).toEqual([]);
     expect(setDirty(f.table, written)).toBe(0);
     expect(f.dirty(va, one.size, false)).toEqual([[va, told]]);
@@ -284,16 +311,21 @@ describe.each(formats)(
 
     it('pages grow and shrink with the alignment inside one range', () => {
       const f = new Fixture(format, options);
-      const [start, frames] = [granule, 14 * granule];
-      f.map(start, frames, start + 16 * granule);
-      const sizes = new Set(
-        dumpTable(f.table).flatMap(
-          (line) => /: (\d+) frames to (\S+)/.exec(line)?.slice(1, 3).join(' ') ?? [],
-        ),
-      );
-      // 1, 2-3, 4-7, 8-11, 12-13, 14
-      expect([...sizes].map((text) => Number(text.split(' ')[0]) / granule)).toEqual([
-        1, 2, 4, 4, 2, 1,
+      const [small, middle, large] = smallestSizes(f.table.pgsizeBitmap);
+      const [start, end] = [middle - small, 2 * large + middle + small];
+      f.map(start, end - start, start + 16 * large);
+      const sizes = dumpTable(f.table).flatMap((line) => {
+        const found = /: (\d+) frames to (\S+)/.exec(line);
+        return found ? [{ frames: Number(found[1]), to: found[2] }] : [];
+      });
+      // The items of one contiguous entry say the same.
+      const pages = sizes.filter(({ to }, i) => sizes[i - 1]?.to !== to);
+      expect(pages.map(({ frames }) => frames)).toEqual([
+        small,
+        ...Array.from({ length: large / middle - 1 }, () => middle),
+        large,
+        middle,
+        small,
       ]);
     });
 
@@ -346,13 +378,21 @@ describe.each(formats)(
       ['no permission', { prot: 0 }, Errno.EINVAL],
       ['no length', { frames: 0 }, Errno.EINVAL],
       ['an output address beyond the format', { oa: 2 ** 42 }, Errno.ERANGE],
-      ['an input address beyond the table', { start: 2 ** 53 - 8 }, Errno.ERANGE],
+      ['an input address beyond the table', { start: 'beyond' }, Errno.ERANGE],
+      ['a range that leaves the table', { start: 'border' }, Errno.ERANGE],
       ['an end beyond 2^64', { start: 2 ** 53 - 8, frames: 16 }, Errno.EOVERFLOW],
     ])('refuses %s', (_what, wrong, errno) => {
       if (options.topLevel === 5 && errno === Errno.ERANGE && 'start' in wrong) return; // it reaches all of 2^64
       if (options.dynamicTop && 'start' in wrong && errno === Errno.ERANGE) return;
       const f = new Fixture(format, options);
-      const { start, frames, oa, prot } = { start: 0, frames: 8, oa: 8, prot: RW, ...wrong };
+      const { frames, oa, prot, ...rest } = { start: 0, frames: 8, oa: 8, prot: RW, ...wrong };
+      // The upper half of a table that extends the sign ends at 2^53: beyond the lower half is the hole.
+      const start =
+        rest.start === 'beyond'
+          ? Math.max(f.table.end, options.signExtend ? 0 : 2 ** 53 - 8)
+          : rest.start === 'border'
+            ? f.table.end - 4
+            : Number(rest.start);
       expect(f.map(start, frames, oa, prot)).toBe(-errno);
       expect(f.tables).toBe(0);
     });
@@ -368,6 +408,65 @@ describe.each(formats)(
     });
   },
 );
+
+describe.each([
+  { topLevel: 3, bits: 48 },
+  { topLevel: 4, bits: 57 },
+  { topLevel: 3, bits: 42 },
+])('a table that extends the sign of $bits bits', ({ topLevel, bits }) => {
+  const half = 2 ** (bits - 1 - FRAME_SHIFT);
+  const make = () => new Fixture(x8664, { topLevel, maxVaLg2: bits, signExtend: true });
+
+  it('has the last page of the lower half and the first and the last of the upper, each its own', () => {
+    const f = make();
+    const places = [0, half - 2, 2 ** 53 - half, 2 ** 53 - 2];
+    for (const [i, va] of places.entries()) expect(f.map(va, 2, 8 + 2 * i)).toBe(0);
+    expect(places.map((va) => translate(f.table, va + 1))).toEqual([9, 11, 13, 15]);
+    const dumped = dumpTable(f.table).flatMap((line) => {
+      const found = /frame 0x(\w+): 2 frames/.exec(line);
+      return found ? [parseInt(found[1] ?? '', 16)] : [];
+    });
+    expect(dumped).toEqual(places);
+    for (const va of places) {
+      expect(f.dirty(va, 2, true)).toEqual([[va, 2]]);
+      expect(f.unmap(va, 2)).toBe(2);
+    }
+  });
+
+  it.each([
+    ['just above the lower half', half, 2],
+    ['just below the upper half', 2 ** 53 - half - 2, 2],
+    ['from the lower half on into the hole', half - 2, 4],
+    ['from the hole on into the upper half', 2 ** 53 - half - 2, 4],
+    ['from the lower half to the upper', half - 2, 2 ** 53 - 2 * half + 4],
+  ])('refuses what is %s', (_what, start, frames) => {
+    const f = make();
+    f.map(half - 2, 2, 8);
+    f.map(2 ** 53 - half, 2, 8);
+    const before = dumpTable(f.table);
+    expect(f.map(start, frames, 16)).toBe(-Errno.ERANGE);
+    expect(f.unmap(start, frames)).toBe(0);
+    expect(readDirty(f.table, start, frames, undefined, undefined)).toBe(-Errno.ERANGE);
+    expect(dumpTable(f.table)).toEqual(before);
+  });
+
+  it('translates nothing in the hole', () => {
+    const f = make();
+    f.map(half - 2, 2, 8);
+    f.map(2 ** 53 - half, 2, 8);
+    expect([half, 2 ** 53 - half - 1].map((va) => translate(f.table, va))).toEqual([-1, -1]);
+  });
+
+  it('maps a range in the upper half with pages of every size', () => {
+    const f = make();
+    const [start, frames] = [2 ** 53 - half + 2, 2 ** 19 + 1024 - 2];
+    expect(f.map(start, frames, start % 2 ** 20)).toBe(0);
+    for (const at of [0, 1022, 2 ** 18, frames - 1]) {
+      expect(translate(f.table, start + at)).toBe((start % 2 ** 20) + at);
+    }
+    expect(f.unmap(start, frames)).toBe(frames);
+  });
+});
 
 describe('a top that grows', () => {
   const grown = (): Fixture => new Fixture(amdv1, { topLevel: 1, dynamicTop: true });

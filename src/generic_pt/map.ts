@@ -10,6 +10,9 @@ import { unmap } from './unmap.ts';
 
 /** An item that a map changed on the way to its leaves, as it was. */
 interface Change {
+  /** Its table and index. */
+  readonly at: number;
+  readonly index: number;
   readonly lanes: Uint32Array;
   readonly lane: number;
   readonly lo: number;
@@ -34,10 +37,12 @@ class MapOp {
     const { format } = table;
     const coherent = table.forceCoherent ? format.coherent : { lo: 0, hi: 0 };
     const read = (prot & Prot.READ) !== 0 ? format.read : { lo: 0, hi: 0 };
-    const write = (prot & Prot.WRITE) !== 0 ? format.write : { lo: 0, hi: 0 };
+    const isWritable = (prot & Prot.WRITE) !== 0;
+    const write = isWritable ? format.write : { lo: 0, hi: 0 };
+    const writable = isWritable ? format.writableBits : { lo: 0, hi: 0 };
     this.table = table;
-    this.lo = format.present.lo | coherent.lo | read.lo | write.lo;
-    this.hi = format.present.hi | coherent.hi | read.hi | write.hi;
+    this.lo = format.leafBits.lo | coherent.lo | read.lo | write.lo | writable.lo;
+    this.hi = format.leafBits.hi | coherent.hi | read.hi | write.hi | writable.hi;
     this.top = table.top;
     this.topLevel = table.topLevel;
   }
@@ -77,7 +82,7 @@ function mapPages(op: MapOp, start: number, frames: number, oa: number): number 
     const [va, to, left] = [start + done, oa + done, frames - done];
     const sizeLg2 = table.bestPage(va, to, left);
     const level = table.levelOf(sizeLg2);
-    if (done === 0) rc = growTop(op, start + frames, level);
+    if (done === 0) rc = growTop(op, start, start + frames, level);
     if (rc !== 0) break;
     const at = descend(op, va, level);
     if (at < 0) {
@@ -98,19 +103,17 @@ function mapPages(op: MapOp, start: number, frames: number, oa: number): number 
 }
 
 /** Tables on top until the range is in reach and the top is not below the leaves. 0, or -ERANGE, -ENOMEM. */
-function growTop(op: MapOp, end: number, leafLevel: number): number {
+function growTop(op: MapOp, start: number, end: number, leafLevel: number): number {
   const { table } = op;
   const { format } = table;
-  while (end > table.end || leafLevel > table.topLevel) {
+  while (!table.reaches(start, end) || leafLevel > table.topLevel) {
     const level = table.topLevel + 1;
     if (!table.dynamicTop || level > format.maxTopLevel) return -Errno.ERANGE;
     if ((POW2[table.itemLg2[level] ?? 0] ?? 0) >= table.endOf(format.maxTopLevel))
       return -Errno.ERANGE;
     const made = table.allocTable();
     if (made === NO_MEMORY) return -Errno.ENOMEM;
-    op.changes.push(
-      linkTable(op, table.ram.lanesOf(made), table.ram.laneOf(made), level, table.top, made),
-    );
+    op.changes.push(linkTable(op, made, 0, level, table.top, made));
     table.setTop(made, level);
   }
   return 0;
@@ -123,7 +126,8 @@ function descend(op: MapOp, va: number, leafLevel: number): number {
   let at = table.top;
   for (let level = table.topLevel; level > leafLevel; level--) {
     const lanes = ram.lanesOf(at);
-    const lane = ram.laneOf(at) + 2 * table.index(va, level);
+    const index = table.index(va, level);
+    const lane = ram.laneOf(at) + 2 * index;
     const lo = lanes[lane] ?? 0;
     const hi = lanes[lane + 1] ?? 0;
     if (isPresent(format, lo, hi)) {
@@ -133,7 +137,7 @@ function descend(op: MapOp, va: number, leafLevel: number): number {
     }
     const made = table.allocTable();
     if (made === NO_MEMORY) return -Errno.ENOMEM;
-    op.changes.push(linkTable(op, lanes, lane, level, made, made));
+    op.changes.push(linkTable(op, at, index, level, made, made));
     at = made;
   }
   return at;
@@ -142,23 +146,22 @@ function descend(op: MapOp, va: number, leafLevel: number): number {
 /** Writes an item that points to a table. */
 function linkTable(
   op: MapOp,
-  lanes: Uint32Array,
-  lane: number,
+  at: number,
+  index: number,
   level: number,
   below: number,
   made: number,
 ): Change {
-  const { format } = op.table;
-  const change = { lanes, lane, lo: lanes[lane] ?? 0, hi: lanes[lane + 1] ?? 0, made };
+  const { format, ram } = op.table;
+  const lanes = ram.lanesOf(at);
+  const lane = ram.laneOf(at) + 2 * index;
+  const change = { at, index, lanes, lane, lo: lanes[lane] ?? 0, hi: lanes[lane + 1] ?? 0, made };
   const code = format.tableCodeOfLevel * level;
   const hiUnits = Math.floor(below / format.oaHiFrames);
   const loUnits = (below - hiUnits * format.oaHiFrames) / format.granuleFrames;
-  lanes[lane] =
-    format.present.lo |
-    format.tableBits.lo |
-    (code << format.codeShift) |
-    (loUnits << format.oaShift);
-  lanes[lane + 1] = format.present.hi | format.tableBits.hi | hiUnits;
+  lanes[lane] = format.tableBits.lo | (code << format.codeShift) | (loUnits << format.oaShift);
+  lanes[lane + 1] = format.tableBits.hi | hiUnits;
+  op.table.onWrite?.(at, index, 1);
   return change;
 }
 
@@ -179,9 +182,11 @@ function clearItems(op: MapOp, at: number, level: number, index: number, items: 
     const below = oaFrame(format, lo, hi);
     if (!isEmpty(op.table, below, level - 1)) return -Errno.EADDRINUSE;
     op.table.forEachTable(below, level - 1, (table) => op.replaced.push(table));
-    op.changes.push({ lanes, lane, lo, hi, made: NO_MEMORY });
+    const item = (lane - ram.laneOf(at)) >>> 1;
+    op.changes.push({ at, index: item, lanes, lane, lo, hi, made: NO_MEMORY });
     lanes[lane] = 0;
     lanes[lane + 1] = 0;
+    op.table.onWrite?.(at, item, 1);
   }
   return 0;
 }
@@ -225,7 +230,8 @@ function writeLeaves(
   // A contiguous entry of 2^n granules has n-1 ones at the low end of its address.
   const ones = stepLg2 === 0 ? 0 : (POW2[pageLg2 - 1] ?? 1) - 1;
   const hiOnes = Math.floor(ones / loEnd);
-  const code = stepLg2 === 0 ? format.leafCode : format.contigCode;
+  const plainCode = level === 0 ? format.level0Code : format.leafCode;
+  const code = stepLg2 === 0 ? plainCode : format.contigCode;
   const loBase = op.lo | (code << codeShift) | ((ones - hiOnes * loEnd) << oaShift);
   const hiBase = op.hi | hiOnes;
   const items = 2 << stepLg2;
@@ -244,6 +250,7 @@ function writeLeaves(
       hiUnits++;
     }
   }
+  op.table.onWrite?.(at, index, pages << stepLg2);
 }
 
 /** Puts back every item: first the leaves go, then what was changed on the way, in reverse. */
@@ -251,9 +258,10 @@ function undo(op: MapOp, start: number, done: number): void {
   const { table } = op;
   if (done > 0) unmap(table, start, done, undefined);
   if (table.top !== op.top) table.setTop(op.top, op.topLevel);
-  for (const { lanes, lane, lo, hi, made } of op.changes.toReversed()) {
+  for (const { at, index, lanes, lane, lo, hi, made } of op.changes.toReversed()) {
     lanes[lane] = lo;
     lanes[lane + 1] = hi;
+    table.onWrite?.(at, index, 1);
     if (made !== NO_MEMORY) table.ram.free(made);
   }
 }

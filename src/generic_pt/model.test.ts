@@ -6,6 +6,8 @@ import { Ram } from '../memory/ram.ts';
 import { Faults } from '../sim/faults.ts';
 import { dumpTable } from './dump.ts';
 import { amdv1, amdv1Mock } from './fmt/amdv1.ts';
+import { vtdss } from './fmt/vtdss.ts';
+import { x8664 } from './fmt/x86_64.ts';
 import { IotlbGather } from './gather.ts';
 import { map } from './map.ts';
 import { Table } from './table.ts';
@@ -142,6 +144,8 @@ describe.each([
   { format: amdv1Mock, topLevel: 2, dynamicTop: false },
   { format: amdv1, topLevel: 3, dynamicTop: false },
   { format: amdv1, topLevel: 1, dynamicTop: true },
+  { format: vtdss, topLevel: 2, dynamicTop: false },
+  { format: x8664, topLevel: 4, dynamicTop: false },
 ])('$format.name from level $topLevel', ({ format, topLevel, dynamicTop }) => {
   it(
     'maps what a plain Map maps, whatever is done and fails, and leaks nothing',

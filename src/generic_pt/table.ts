@@ -7,6 +7,8 @@ import { geometryOf } from './geometry.ts';
 import { isPresent, isTable, oaFrame } from './item.ts';
 import { ctzFrames, floorLg2, POW2 } from './lg2.ts';
 
+export type TableWrite = (table: number, index: number, items: number) => void;
+
 export interface TableOptions {
   readonly topLevel: number;
   /** The top grows when an address needs it. */
@@ -18,6 +20,17 @@ export interface TableOptions {
   readonly forceCoherent?: boolean;
   /** Page sizes to use, of those that the format has; bit n: 2^n bytes. */
   readonly pgsizeBitmap?: bigint;
+  /**
+   * The highest bit of an address is repeated in all above it: the table is two halves, at the low and at the high end of 2^64.
+   * `maxVaLg2` counts that bit.
+   */
+  readonly signExtend?: boolean;
+  /**
+   * The hardware does not look into the processor's cache: told what has been written, `items` items of 8 bytes from item `index`
+   * of the table at a frame on, to be flushed before the hardware may see what refers to it. Told in the right order: a table
+   * before the item that points to it.
+   */
+  readonly onWrite?: TableWrite;
   /** The hardware must be told before anything is mapped under a new top. */
   readonly onTopChange?: (top: number, topLevel: number) => void;
 }
@@ -30,11 +43,13 @@ export class Table {
   readonly format: Encoding;
   readonly ram: Ram;
   readonly dynamicTop: boolean;
-  readonly forceCoherent: boolean;
+  /** Of what is mapped from now on. */
+  forceCoherent: boolean;
   readonly maxVaLg2: number;
   /** Frames of output addresses. */
   readonly oaEnd: number;
   readonly pgsizeBitmap: bigint;
+  readonly onWrite: TableWrite | undefined;
   readonly onTopChange: ((top: number, topLevel: number) => void) | undefined;
   /** By level: frames that an item maps, as a power of two, and its inverse, which turns a frame into an index. */
   readonly itemLg2: Int8Array;
@@ -47,12 +62,15 @@ export class Table {
   top: number;
   topLevel: number;
   end: number;
+  /** The first frame of the upper half of a table that extends the sign; Infinity where there is none. */
+  readonly upperStart: number;
 
   private constructor(format: TableFormat, ram: Ram, top: number, options: TableOptions) {
     this.ram = ram;
     this.dynamicTop = options.dynamicTop ?? false;
     this.forceCoherent = options.forceCoherent ?? false;
     this.onTopChange = options.onTopChange;
+    this.onWrite = options.onWrite;
     const geometry = geometryOf(format, options);
     this.format = geometry.encoding;
     this.maxVaLg2 = geometry.maxVaLg2;
@@ -65,7 +83,10 @@ export class Table {
     this.nextSize = geometry.nextSize;
     this.top = top;
     this.topLevel = options.topLevel;
+    const half = 2 ** (this.maxVaLg2 - 1 - FRAME_SHIFT);
+    this.upperStart = (options.signExtend ?? false) ? 2 ** 53 - half : Infinity;
     this.end = this.endOf(this.topLevel);
+    this.onWrite?.(top, 0, this.indexMask + 1);
   }
 
   /** An empty table, or -ENOMEM. Throws for a level that the format has not. */
@@ -83,7 +104,13 @@ export class Table {
   /** The first frame that a top of this level cannot reach. */
   endOf(topLevel: number): number {
     const lg2 = itemLg2(this.format, topLevel) + this.format.itemsLg2;
-    return 2 ** (Math.min(lg2, this.maxVaLg2) - FRAME_SHIFT);
+    const sign = this.upperStart === Infinity ? 0 : 1;
+    return 2 ** (Math.min(lg2, this.maxVaLg2) - sign - FRAME_SHIFT);
+  }
+
+  /** Input frames from `start` to `end` are addresses of this table: below `end`, or all in the upper half. */
+  reaches(start: number, end: number): boolean {
+    return start >= 0 && (end <= this.end || (start >= this.upperStart && end <= 2 ** 53));
   }
 
   setTop(top: number, topLevel: number): void {
@@ -95,7 +122,9 @@ export class Table {
 
   /** The first frame of a new empty table, or NO_MEMORY. */
   allocTable(): number {
-    return this.ram.alloc(this.format.tableLg2 - FRAME_SHIFT);
+    const table = this.ram.alloc(this.format.tableLg2 - FRAME_SHIFT);
+    if (table !== NO_MEMORY) this.onWrite?.(table, 0, this.indexMask + 1);
+    return table;
   }
 
   /** The index of a frame's item in the tables of a level: ToInt32 takes the whole part modulo 2^32, of which these bits are left. */

@@ -30,7 +30,7 @@ export function unmap(
   gather: IotlbGather | undefined,
 ): number {
   const end = start + frames;
-  if (!(start >= 0 && frames > 0 && end <= table.end)) return 0;
+  if (!(frames > 0 && table.reaches(start, end))) return 0;
   const unmapping = new Unmap(table, gather);
   unmapIn(unmapping, table.top, table.topLevel, start, end);
   if (unmapping.unmapped > 0) gather?.addRange(start, unmapping.unmapped);
@@ -59,6 +59,7 @@ function unmapIn(op: Unmap, at: number, level: number, start: number, end: numbe
       const items = 1 << contigLg2(format, lo, hi, level);
       if ((index & (items - 1)) !== 0 || itemStart < start) return false;
       for (let i = lane; i < lane + 2 * items; i++) lanes[i] = 0;
+      table.onWrite?.(at, index, items);
       op.unmapped += items * itemFrames;
       index += items;
       continue;
@@ -70,6 +71,7 @@ function unmapIn(op: Unmap, at: number, level: number, start: number, end: numbe
       op.gather.addTable(below);
       lanes[lane] = 0;
       lanes[lane + 1] = 0;
+      table.onWrite?.(at, index, 1);
     }
     index++;
   }
@@ -86,6 +88,7 @@ function unmapLeaves(op: Unmap, at: number, start: number, end: number): boolean
   if (Math.floor(start / format.granuleFrames) * format.granuleFrames !== start) return false;
   const stop = clearLeaves(format, ram.lanesOf(at), ram.laneOf(at), index, endIndex);
   op.unmapped += (stop - index) * format.granuleFrames;
+  if (stop > index) table.onWrite?.(at, index, stop - index);
   return stop >= endIndex;
 }
 

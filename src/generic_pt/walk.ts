@@ -18,7 +18,7 @@ export function translate(table: Table, frame: number): number {
   const { chunks, firstFrame } = ram;
   const { present, codeShift, codeMask, tableCodes, oaShift } = format;
   const { granuleFrames, oaHiMask, oaHiFrames } = format;
-  if (!(frame >= 0 && frame < table.end)) return NO_FRAME;
+  if (!(frame >= 0 && frame < table.end) && !table.reaches(frame, frame + 1)) return NO_FRAME;
   const hiPart = (frame * (1 / LO_FRAMES)) | 0;
   const loPart = (frame - hiPart * LO_FRAMES) | 0;
   // An index into RAM fits 31 bits, where a frame number does not.

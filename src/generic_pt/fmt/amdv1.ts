@@ -23,12 +23,15 @@ const common = {
   codeMask: 7,
   tableCodes: 0b0111_1110,
   leafCode: 0,
+  level0Code: 0,
   contigCode: 7,
   tableCodeOfLevel: 1,
   // The permissions of all levels are ANDed; only leaves restrict.
-  tableBits: { lo: 0, hi: bit(61).hi + bit(62).hi },
+  tableBits: { lo: bit(0).lo, hi: bit(61).hi + bit(62).hi },
+  leafBits: bit(0),
   read: bit(61),
   write: bit(62),
+  writableBits: { lo: 0, hi: 0 },
   dirty: bit(6),
   coherent: bit(60),
 } as const;
