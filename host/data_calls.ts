@@ -37,6 +37,8 @@ export function dataCalls(host: CallHost): Handlers {
   const buffer = new Uint8Array(PIECE_BYTES);
   const shown = new Uint8Array(SHOWN_BYTES);
   let shownBytes = 0;
+  /** The engine said no, and why. */
+  let refused = false;
 
   const on = (
     name: SyscallName | OldSyscallName,
@@ -69,6 +71,7 @@ export function dataCalls(host: CallHost): Handlers {
     offset = file.position;
     count = call.word(2);
     shownBytes = 0;
+    refused = false;
   };
   const tell = (
     name: string,
@@ -82,7 +85,7 @@ export function dataCalls(host: CallHost): Handlers {
       observer.other?.(task.pid, `${name}(${fd}<${file.name}>) = ${result}`);
       return;
     }
-    const why = result < 0 ? (file.refusal ?? '') : '';
+    const why = result < 0 && refused ? (file.refusal ?? '') : '';
     const bytes = shown.subarray(0, shownBytes);
     observer.accessed?.(
       task.pid,
@@ -116,6 +119,7 @@ export function dataCalls(host: CallHost): Handlers {
         ? (file.pwrite?.(task, position, piece) ?? -EINVAL)
         : (file.pread?.(task, position, piece) ?? -EINVAL);
       // An error after the first piece ends the call with what was moved.
+      refused = got < 0;
       if (got < 0) return done > 0 ? done : got;
       const moved = piece.subarray(0, got);
       if (!isWrite && got > 0 && !transfer.write(call.tid, from, moved)) return -EFAULT;
@@ -133,13 +137,16 @@ export function dataCalls(host: CallHost): Handlers {
     address: bigint,
     length: number,
   ): number => {
+    const show = (bytes: number): void => {
+      const part = buffer.subarray(0, Math.min(bytes, SHOWN_BYTES));
+      if (observer.accessed !== undefined && transfer.read(call.tid, address, part)) keep(part);
+    };
+    if (isWrite) show(length);
     const got =
       (isWrite ? file.write?.(task, address, length) : file.read?.(task, address, length)) ??
       -EINVAL;
-    if (got > 0 && observer.accessed !== undefined) {
-      const part = buffer.subarray(0, Math.min(got, SHOWN_BYTES));
-      if (transfer.read(call.tid, address, part)) keep(part);
-    }
+    if (!isWrite && got > 0) show(got);
+    refused = got < 0;
     return got;
   };
 

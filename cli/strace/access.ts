@@ -81,7 +81,8 @@ export function accessText(fd: number, file: DeviceFile, access: Access, style: 
   const { name, write, count, bytes, result, why } = access;
   const called = name.replace(/64$/, '');
   if (file.records !== undefined) {
-    const data = recordsMoved(file, access) ?? bytesText(bytes, Math.max(0, result));
+    const none = bytes.length === 0 && result !== 0;
+    const data = recordsMoved(file, access) ?? (none ? '...' : bytesText(bytes, bytes.length));
     return `${called}(${fd}, ${data}, ${count}) = ${resultText({ value: result, why }, style)}`;
   }
   const moved = write ? count : Math.max(0, result);

@@ -95,6 +95,12 @@ class TestFile {
     return answer(found === undefined ? 0 : ['', 'device', 'memory', 'other'].indexOf(found.kind));
   }
 
+  /** As /dev/iommu where nothing is shared: EINVAL, EPERM, ENXIO. */
+  mmap(_task, { shared, executable }) {
+    if (!shared) return -22;
+    return executable ? -1 : -6;
+  }
+
   release() {
     tell({ released: this.name });
   }
