@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { readFileSync, readSync, readdirSync, writeSync } from 'node:fs';
+import { ftruncateSync, readFileSync, readSync, readdirSync, writeSync } from 'node:fs';
 import type { SharedBytes } from '../src/kernel/file.ts';
 import { parseMaps } from './mappings.ts';
 import type { HostFile } from './open_files.ts';
@@ -15,6 +15,7 @@ export class SharedFile implements SharedBytes {
   private readonly file: HostFile;
   /** `st_dev` of the file. */
   private readonly device: bigint;
+  private size = 0;
 
   constructor(fd: number, file: HostFile, device: number) {
     this.fd = fd;
@@ -32,8 +33,12 @@ export class SharedFile implements SharedBytes {
   }
 
   clear(offset: number, length: number): void {
-    for (let done = 0; done < length; done += ZEROES.length)
-      this.write(offset + done, ZEROES.subarray(0, length - done));
+    // What the file grows by reads as 0.
+    const end = offset + length;
+    const used = Math.min(length, Math.max(0, this.size - offset));
+    if (end > this.size && !this.file.released) ftruncateSync(this.fd, (this.size = end));
+    for (let done = 0; done < used; done += ZEROES.length)
+      this.write(offset + done, ZEROES.subarray(0, used - done));
   }
 
   /** Looks at all processes of the run: a child has the map although it has never called us. */

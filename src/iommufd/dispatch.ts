@@ -60,7 +60,7 @@ export class IommufdFile implements DeviceFile {
   /** mmap(2) of pages that an object shares: 0, or `-errno`. */
   mmap(_task: Task, request: MmapRequest): number {
     try {
-      this.context.mmaps.check(request);
+      this.context.mmaps.check(request).granted();
       return 0;
     } catch (error) {
       if (!(error instanceof ErrnoError)) throw error;

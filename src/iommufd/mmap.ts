@@ -14,6 +14,7 @@ export class MmapRegion implements SharedPages {
   readonly length: number;
   private readonly context: Context;
   private readonly owner: IommufdObject;
+  private wasGranted = false;
   /** Maps as the host counts them: some, or none. */
   private seenMapped = false;
 
@@ -35,8 +36,12 @@ export class MmapRegion implements SharedPages {
   }
 
   free(): void {
-    this.bytes.clear(Number(this.offset), this.length);
     this.context.mmaps.drop(this);
+  }
+
+  /** A host is about to map it. From now on only the host knows whether it is mapped. */
+  granted(): void {
+    this.wasGranted = true;
   }
 
   /** A map begins: also one that a fork copies, or that an munmap of the middle splits off. For hosts that know of each. */
@@ -53,6 +58,7 @@ export class MmapRegion implements SharedPages {
 
   /** Asks the host whether it is mapped now. */
   look(): void {
+    if (!this.wasGranted) return;
     const isMapped = this.bytes.isMapped(Number(this.offset), this.length);
     if (isMapped !== this.seenMapped) this.owner.users += isMapped ? 1 : -1;
     this.seenMapped = isMapped;
