@@ -21,6 +21,8 @@ describe.skipIf(cannotRun)(`queues and shared pages under run ${cannotRun}`, () 
       'threads',
       'a waiting thread is woken, and a reader that is killed leaves its faults to others',
     ],
+    ['gone', 'a queue that is closed or left while somebody waits for it or owes it an answer'],
+    ['both', 'two threads at one queue get each fault once'],
     ['events', 'an event queue is never writable, and marks what was lost'],
     ['maps', 'what is shared can be mapped, and is busy while any process maps it'],
     ['keeps', 'a map keeps the file open'],

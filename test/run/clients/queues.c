@@ -192,6 +192,81 @@ static void threads(void) {
   printf("its parent answers: %ld\n", result(write(queue, &answer, sizeof answer)));
 }
 
+static uint32_t race_table, race_queue_id;
+static void *closes(void *queue) {
+  usleep(20000);
+  close(*(int *)queue);
+  return (void *)(intptr_t)destroy(race_queue_id);
+}
+
+// A queue that goes while a thread waits for it, and while responses are owed.
+static void gone(void) {
+  set_up();
+  struct fault_alloc alloc = {.size = sizeof alloc};
+  call(FAULT_ALLOC, &alloc);
+  int queue = alloc.out_fd;
+  race_queue_id = alloc.out_id;
+  race_table = nested(parent, alloc.out_id);
+  replace(race_table);
+  pthread_t closer;
+  pthread_create(&closer, NULL, closes, &queue);
+  struct pollfd p = {queue, POLLIN, 0};
+  int got = poll(&p, 1, 200);
+  void *destroyed;
+  pthread_join(closer, &destroyed);
+  printf("poll of a queue that is closed meanwhile: %d; destroy then: %ld\n", got, (long)destroyed);
+
+  set_up();
+  struct fault_alloc again = {.size = sizeof again};
+  call(FAULT_ALLOC, &again);
+  queue = again.out_fd;
+  uint32_t table = nested(parent, again.out_id);
+  replace(table);
+  trigger(0x1000);
+  trigger(0x2000);
+  struct fault fault;
+  printf("read %ld; ", result(read(queue, &fault, sizeof fault)));
+  printf("destroy a table with faults owed: %d; ", destroy(table));
+  printf("detach: %d; ", replace(ioas));
+  struct response late = {fault.cookie, 0};
+  printf("a late answer: %ld; ", result(write(queue, &late, sizeof late)));
+  printf("destroy the table: %d; ", destroy(table));
+  printf("read %ld; ", result(read(queue, &fault, sizeof fault)));
+  close(queue);
+  printf("destroy the queue: %d\n", destroy(again.out_id));
+}
+
+struct work { int queue, reads, writes; };
+static void *answers(void *argument) {
+  struct work *work = argument;
+  for (int idle = 0; idle < 200;) {
+    struct fault fault[4];
+    long got = result(read(work->queue, fault, sizeof fault));
+    if (got <= 0) { idle++; usleep(100); continue; }
+    idle = 0;
+    for (int i = 0; i < got / (int)sizeof *fault; i++) {
+      struct response response = {fault[i].cookie, i & 1};
+      work->reads++;
+      if (write(work->queue, &response, sizeof response) == sizeof response) work->writes++;
+    }
+  }
+  return NULL;
+}
+
+// Two threads at one queue: each fault is read once and answered once.
+static void both(void) {
+  set_up();
+  struct fault_alloc alloc = {.size = sizeof alloc};
+  call(FAULT_ALLOC, &alloc);
+  replace(nested(parent, alloc.out_id));
+  struct work work[2] = {{alloc.out_fd}, {alloc.out_fd}};
+  pthread_t threads_[2];
+  for (int i = 0; i < 2; i++) pthread_create(&threads_[i], NULL, answers, &work[i]);
+  for (int i = 0; i < 500; i++) trigger(i << 12);
+  for (int i = 0; i < 2; i++) pthread_join(threads_[i], NULL);
+  printf("500 faults: %d read, %d answered\n", work[0].reads + work[1].reads, work[0].writes + work[1].writes);
+}
+
 static void events(void) {
   set_up();
   struct viommu_alloc viommu = {.size = sizeof viommu, .type = SELFTEST, .dev_id = idev, .hwpt_id = parent};
@@ -273,6 +348,8 @@ int main(int argc, char **argv) {
   const char *what = argc > 1 ? argv[1] : "";
   if (!strcmp(what, "faults")) faults();
   else if (!strcmp(what, "threads")) threads();
+  else if (!strcmp(what, "gone")) gone();
+  else if (!strcmp(what, "both")) both();
   else if (!strcmp(what, "events")) events();
   else if (!strcmp(what, "maps")) maps();
   else if (!strcmp(what, "keeps")) keeps();
