@@ -7,13 +7,7 @@ let world: NestedWorld;
 
 beforeEach(() => {
   world = new NestedWorld();
-  return () => {
-    expect(world.iommufd.core.warnings).toEqual([]);
-    world.sim.assertNothingHeld();
-    world.client.process.exit();
-    expect(world.iommufd.contexts).toEqual([]);
-    expect(world.iommufd.memory.segmentCount).toBe(0);
-  };
+  return () => expect(world.end()).toEqual([]);
 });
 
 describe('hardware queues', () => {

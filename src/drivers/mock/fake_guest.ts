@@ -162,6 +162,18 @@ export class NestedWorld {
     return code(() => this.client.call('IOMMU_DESTROY', { id }));
   }
 
+  /** Ends the client: what is left afterwards, in words; nothing where all is well. */
+  end(): string[] {
+    this.sim.assertNothingHeld();
+    this.client.process.exit();
+    const { core, contexts, memory } = this.iommufd;
+    return [
+      ...core.warnings,
+      ...contexts.map(() => 'an open /dev/iommu'),
+      ...(memory.segmentCount > 0 ? [`${memory.segmentCount} stretches of frames`] : []),
+    ];
+  }
+
   ids(): number[] {
     return [...this.client.file.context.objects].map(({ id }) => id);
   }
