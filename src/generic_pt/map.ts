@@ -70,7 +70,11 @@ export function map(
   if ((table.bestSize[aligned] ?? -1) < 0) return -Errno.ENXIO;
   const op = new MapOp(table, prot);
   const rc = mapPages(op, start, frames, oa);
-  if (rc === 0) for (const replaced of op.replaced) gather.addTable(replaced);
+  if (rc === 0 && op.replaced.length > 0) {
+    for (const replaced of op.replaced) gather.addTable(replaced);
+    // Where the hardware may still walk them.
+    gather.addRange(start, frames);
+  }
   return rc;
 }
 

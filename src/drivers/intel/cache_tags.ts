@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+import { Errno } from '../../base/errno.ts';
+import {
+  deviceIotlb,
+  iotlbOfDomain,
+  iotlbOfPages,
+  iotlbOfPasid,
+  iotlbOfPasidPages,
+  type PageRange,
+} from './descriptors.ts';
+import type { DeviceInfo } from './device_info.ts';
+import type { Unit } from './unit.ts';
+
+/**
+ * Where translations of a domain can be cached. `nesting`: those of a guest's table that lies on this one, under the domain id of
+ * the guest's.
+ */
+export type CacheKind = 'iotlb' | 'device' | 'nesting iotlb' | 'nesting device';
+
+/** One place where translations of a domain are cached, and how many attachments lead there. */
+export interface CacheTag {
+  readonly kind: CacheKind;
+  readonly unit: Unit;
+  readonly did: number;
+  readonly pasid: number;
+  /** Of a device's own cache. */
+  readonly device: DeviceInfo | undefined;
+  users: number;
+}
+
+/** Addresses are 64 bits: a stretch of this many pages, as a power of two, is everything. */
+const ALL_LG2 = 52;
+const LO_BITS = 26;
+const LO_PAGES = 2 ** LO_BITS;
+
+/**
+ * The smallest stretch of pages, a power of two and aligned to its length, that covers iova frames from `start` to `last` (both
+ * included); undefined where that is everything. Counterpart of `calculate_psi_aligned_address()`.
+ */
+export function coveringRange(start: number, last: number): PageRange | undefined {
+  if (last < start) return undefined;
+  const first = Math.floor(start / 2);
+  const end = Math.floor(last / 2);
+  const hiFirst = Math.floor(first / LO_PAGES);
+  const hiEnd = Math.floor(end / LO_PAGES);
+  const loFirst = first - hiFirst * LO_PAGES;
+  const loEnd = end - hiEnd * LO_PAGES;
+  const maskLg2 =
+    hiFirst === hiEnd
+      ? 32 - Math.clz32(loFirst ^ loEnd)
+      : LO_BITS + 32 - Math.clz32(hiFirst ^ hiEnd);
+  if (maskLg2 >= ALL_LG2) return undefined;
+  const size = 2 ** maskLg2;
+  return { page: Math.floor(first / size) * size, maskLg2 };
+}
+
+/**
+ * All places where translations of one domain are cached: a flush goes to each of them, and nowhere else. Those of one unit go
+ * in one submission. Counterpart of `dmar_domain::cache_tags`.
+ */
+export class CacheTags {
+  /** By unit, in the order in which they came. */
+  readonly #tags = new Map<Unit, CacheTag[]>();
+  /** The caches go by PASID and address: of a first stage, or a guest's. */
+  readonly #isByPasid: boolean;
+
+  constructor(isByPasid: boolean) {
+    this.#isByPasid = isByPasid;
+  }
+
+  /** Every tag, for tests. */
+  get all(): CacheTag[] {
+    return [...this.#tags.values()].flat();
+  }
+
+  /** One more attachment leads there. 0, or -ENOMEM. */
+  assign(wanted: Omit<CacheTag, 'users'>): number {
+    const found = this.#find(wanted);
+    if (found) {
+      found.users++;
+      return 0;
+    }
+    if (wanted.unit.allocFails()) return -Errno.ENOMEM;
+    const ofUnit = this.#tags.get(wanted.unit) ?? [];
+    this.#tags.set(wanted.unit, ofUnit);
+    ofUnit.push({ ...wanted, users: 1 });
+    return 0;
+  }
+
+  unassign(wanted: Omit<CacheTag, 'users'>): void {
+    const found = this.#find(wanted);
+    if (!found || --found.users > 0) return;
+    const left = (this.#tags.get(wanted.unit) ?? []).filter((tag) => tag !== found);
+    if (left.length > 0) this.#tags.set(wanted.unit, left);
+    else this.#tags.delete(wanted.unit);
+  }
+
+  /**
+   * Makes the hardware forget iova frames from `start` to `last`. `leavesOnly`: no table was removed or changed. Nothing keeps it from
+   * succeeding but broken hardware: 0, or the negative errno that the last attempt ended with, and what it was to forget may be in use.
+   */
+  flushRange(start: number, last: number, leavesOnly: boolean): number {
+    const range = coveringRange(start, last);
+    let result = 0;
+    for (const [unit, tags] of this.#tags) {
+      const batch = unit.takeBatch();
+      for (const tag of tags) this.#describe(batch.next(), tag, range, leavesOnly);
+      const rc = unit.submit(batch, true);
+      if (rc !== 0) result = rc;
+    }
+    return result;
+  }
+
+  flushAll(): number {
+    return this.flushRange(0, -1, false);
+  }
+
+  /**
+   * After a map where there was nothing: of hardware that caches what is not present (`iotlb` of a second stage), or that has to be told
+   * to write its buffers. 0 or the negative errno of the submission. Counterpart of `cache_tag_flush_range_np()`.
+   */
+  flushMapped(start: number, last: number): number {
+    const range = coveringRange(start, last);
+    for (const [unit, tags] of this.#tags) {
+      if (!unit.caps.hasCachingMode || this.#isByPasid) {
+        const rc = unit.flushWriteBuffer();
+        if (rc !== 0) return rc;
+        continue;
+      }
+      const batch = unit.takeBatch();
+      for (const tag of tags) {
+        if (tag.device === undefined) this.#describe(batch.next(), tag, range, false);
+      }
+      const rc = unit.submit(batch, false);
+      if (rc !== 0) return rc;
+    }
+    return 0;
+  }
+
+  #describe(
+    at: Uint32Array,
+    tag: CacheTag,
+    range: PageRange | undefined,
+    leavesOnly: boolean,
+  ): void {
+    const { unit, did, pasid, device } = tag;
+    if (device) {
+      // Which of a guest's addresses a change of the stage below concerns is not known: all of them.
+      const what = tag.kind === 'nesting device' ? undefined : range;
+      deviceIotlb(at, device.sourceId, device.ats?.queueDepth ?? 0, what);
+      return;
+    }
+    const isByAddress = range !== undefined && range.maskLg2 <= unit.caps.maxMaskLg2;
+    if (this.#isByPasid) {
+      if (isByAddress) iotlbOfPasidPages(at, did, pasid, range, leavesOnly);
+      else iotlbOfPasid(at, did, pasid);
+    } else if (isByAddress) iotlbOfPages(at, did, range, leavesOnly, unit.drains);
+    else iotlbOfDomain(at, did, unit.drains);
+  }
+
+  #find(wanted: Omit<CacheTag, 'users'>): CacheTag | undefined {
+    return this.#tags
+      .get(wanted.unit)
+      ?.find(
+        (tag) =>
+          tag.kind === wanted.kind &&
+          tag.did === wanted.did &&
+          tag.pasid === wanted.pasid &&
+          tag.device === wanted.device,
+      );
+  }
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Invalidation descriptors. Each function fills eight 32-bit words; a queue of narrow descriptors takes the first four. Source: Linux
+ * drivers/iommu/intel/iommu.h (`QI_*`, `qi_desc_*`); the specification itself: unverified.
+ */
+
+export const DESCRIPTOR_WORDS = 8;
+
+/** Bits 3:0 of the first word. */
+const Type = {
+  CONTEXT: 1,
+  IOTLB: 2,
+  DEVICE_IOTLB: 3,
+  WAIT: 5,
+  PASID_IOTLB: 6,
+  PASID_CACHE: 7,
+} as const;
+
+/** What an IOTLB or context invalidation reaches, bits 5:4. */
+const Granularity = { GLOBAL: 1, DOMAIN: 2, PAGES: 3 } as const;
+/** Of context entries: GLOBAL, DOMAIN, or one device. */
+const DEVICE = 3;
+/** Of PASID-based IOTLB invalidations: all of a PASID, or pages of it. */
+const ALL_OF_PASID = 2;
+const PAGES_OF_PASID = 3;
+/** Of PASID cache invalidations: one PASID of a domain. */
+const ONE_PASID = 1;
+
+const STATUS_WRITE = 1 << 5;
+
+/** Reads and writes under way are to be drained (bits 7, 6), where the hardware can. */
+export interface Drains {
+  readonly reads: boolean;
+  readonly writes: boolean;
+}
+
+const fill = (at: Uint32Array, w0: number, w1 = 0, w2 = 0, w3 = 0): void => {
+  at.fill(0);
+  at[0] = w0;
+  at[1] = w1;
+  at[2] = w2;
+  at[3] = w3;
+};
+
+/** Context entries of one device; `did` matters to legacy mode only. */
+export const contextOfDevice = (at: Uint32Array, did: number, sourceId: number): void =>
+  fill(at, Type.CONTEXT | (DEVICE << 4) | (did << 16), sourceId);
+
+export const allContexts = (at: Uint32Array): void =>
+  fill(at, Type.CONTEXT | (Granularity.GLOBAL << 4));
+
+const drainBits = ({ reads, writes }: Drains): number =>
+  (reads ? 1 << 7 : 0) | (writes ? 1 << 6 : 0);
+
+export const allIotlb = (at: Uint32Array, drains: Drains): void =>
+  fill(at, Type.IOTLB | (Granularity.GLOBAL << 4) | drainBits(drains));
+
+export const iotlbOfDomain = (at: Uint32Array, did: number, drains: Drains): void =>
+  fill(at, Type.IOTLB | (Granularity.DOMAIN << 4) | drainBits(drains) | (did << 16));
+
+/** Pages of 4 KiB, as a stretch of 2^maskLg2 that is aligned to its length. */
+export interface PageRange {
+  /** Number of the first page: below 2^52. */
+  readonly page: number;
+  readonly maskLg2: number;
+}
+
+const PAGE_LO = 2 ** 20;
+const pageLo = (page: number): number => (page % PAGE_LO) * 4096;
+const pageHi = (page: number): number => Math.floor(page / PAGE_LO);
+
+/** `leavesOnly`: no table was changed or removed, so what caches those may stay (IH). */
+export const iotlbOfPages = (
+  at: Uint32Array,
+  did: number,
+  { page, maskLg2 }: PageRange,
+  leavesOnly: boolean,
+  drains: Drains,
+): void =>
+  fill(
+    at,
+    Type.IOTLB | (Granularity.PAGES << 4) | drainBits(drains) | (did << 16),
+    0,
+    pageLo(page) | (leavesOnly ? 1 << 6 : 0) | maskLg2,
+    pageHi(page),
+  );
+
+export const iotlbOfPasid = (at: Uint32Array, did: number, pasid: number): void =>
+  fill(at, Type.PASID_IOTLB | (ALL_OF_PASID << 4) | (did << 16), pasid);
+
+export const iotlbOfPasidPages = (
+  at: Uint32Array,
+  did: number,
+  pasid: number,
+  { page, maskLg2 }: PageRange,
+  leavesOnly: boolean,
+): void =>
+  fill(
+    at,
+    Type.PASID_IOTLB | (PAGES_OF_PASID << 4) | (did << 16),
+    pasid,
+    pageLo(page) | (leavesOnly ? 1 << 6 : 0) | maskLg2,
+    pageHi(page),
+  );
+
+export const pasidCacheOfPasid = (at: Uint32Array, did: number, pasid: number): void =>
+  fill(at, Type.PASID_CACHE | (ONE_PASID << 4) | (did << 16), pasid);
+
+export const allPasidCaches = (at: Uint32Array): void => fill(at, Type.PASID_CACHE | (3 << 4));
+
+/** A device's own IOTLB, for requests without PASID: pages, or with `range` undefined all. */
+export function deviceIotlb(
+  at: Uint32Array,
+  sourceId: number,
+  queueDepth: number,
+  range: PageRange | undefined,
+): void {
+  const depth = queueDepth >= 32 ? 0 : queueDepth;
+  const w0 = Type.DEVICE_IOTLB | (depth << 16);
+  if (!range) {
+    fill(at, w0, sourceId, 0xffff_f001, 0x7fff_ffff);
+    return;
+  }
+  const { page, maskLg2 } = range;
+  if (maskLg2 === 0) {
+    fill(at, w0, sourceId, pageLo(page), pageHi(page));
+    return;
+  }
+  // The lowest zero of the address tells the length: ones below it.
+  const marked = page + (2 ** (maskLg2 - 1) - 1);
+  fill(at, w0, sourceId, pageLo(marked) | 1, pageHi(marked));
+}
+
+/** Writes `data` to a word of memory when all before it is done. `address` in lanes. */
+export const waitAndWrite = (at: Uint32Array, data: number, lo: number, hi: number): void =>
+  fill(at, Type.WAIT | STATUS_WRITE, data, lo, hi);

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+import { allocUserDomain } from '../../iommu/alloc.ts';
+import { attach, detach, replace } from '../../iommu/attach.ts';
+import { IommuCore } from '../../iommu/core.ts';
+import { Device, NO_PASID } from '../../iommu/device.ts';
+import type { Domain } from '../../iommu/domain.ts';
+import { AttachHandle } from '../../iommu/handle.ts';
+import { claimDmaOwner } from '../../iommu/ownership.ts';
+import type { UserData } from '../../iommu/user_data.ts';
+import { Ram } from '../../memory/ram.ts';
+import { Faults } from '../../sim/faults.ts';
+import { Sim } from '../../sim/sim.ts';
+import { type FakeOptions, FakeVtd } from './fake_vtd.ts';
+import { type IntelDeviceOptions, IntelIommu } from './intel_iommu.ts';
+import { IntelPagingDomain } from './paging_domain.ts';
+import { NestedGuestDomain } from './nested_domain.ts';
+import type { Unit } from './unit.ts';
+
+export const OWNER = {};
+
+/** For tests of the driver alone: a unit that answers and translates nothing, and the core around it. */
+export class FakeRig {
+  readonly faults = new Faults();
+  readonly sim = new Sim({ faults: this.faults, checkLocks: true });
+  readonly core = new IommuCore({ sim: this.sim });
+  readonly ram = new Ram({ faults: this.faults });
+  readonly vtd: FakeVtd;
+  readonly driver: IntelIommu;
+  readonly unit: Unit;
+
+  constructor(options: FakeOptions = {}) {
+    this.vtd = new FakeVtd(this.sim, this.ram, options);
+    this.driver = new IntelIommu(this.core);
+    const unit = this.driver.addUnit('dmar0', this.vtd);
+    if (typeof unit === 'number') throw new Error(`the unit did not start: ${unit}`);
+    this.unit = unit;
+  }
+
+  /** A device that is owned, so that it is blocked until something is attached. */
+  add(sourceId: number, options: Partial<IntelDeviceOptions> = {}): Device {
+    const device = new Device(`dev${sourceId}`);
+    const rc = this.driver.addDevice(device, this.unit, { sourceId, ...options });
+    if (rc !== 0) throw new Error(`the device was refused: ${rc}`);
+    claimDmaOwner(device, OWNER);
+    return device;
+  }
+
+  paging(device: Device, flags = 0): IntelPagingDomain {
+    const domain = allocUserDomain(device, { flags });
+    if (typeof domain === 'number') throw new Error(`refused: ${domain}`);
+    if (!(domain instanceof IntelPagingDomain)) throw new Error('not a paging domain');
+    return domain;
+  }
+
+  nested(device: Device, parent: Domain, userData: UserData): NestedGuestDomain {
+    const domain = allocUserDomain(device, { flags: 0, parent, userData });
+    if (typeof domain === 'number') throw new Error(`refused: ${domain}`);
+    if (!(domain instanceof NestedGuestDomain)) throw new Error('not a nested domain');
+    return domain;
+  }
+
+  attach(device: Device, domain: Domain): number {
+    return attach(device, NO_PASID, domain, new AttachHandle());
+  }
+
+  replace(device: Device, domain: Domain): number {
+    return replace(device, NO_PASID, domain, new AttachHandle());
+  }
+
+  detach(device: Device, domain: Domain): void {
+    detach(device, NO_PASID, domain);
+  }
+
+  /** Words of the context entry of a device. */
+  context(sourceId: number): number[] {
+    const { vtd } = this;
+    const [bus, devfn] = [sourceId >>> 8, sourceId & 0xff];
+    const [size, half] = vtd.isScalable ? [8, devfn >>> 7] : [4, 0];
+    const [lo = 0, hi = 0] = vtd.words(vtd.rootTable + BigInt(bus * 16 + half * 8), 2);
+    const table = (BigInt(hi) << 32n) | BigInt((lo & ~0xfff) >>> 0);
+    return vtd.words(table + BigInt((devfn - half * 128) * size * 4), size);
+  }
+
+  /** Words of the PASID table entry of a device's requests without PASID. */
+  pasidEntry(sourceId: number): number[] {
+    const { vtd } = this;
+    const pointer = (words: number[]): bigint =>
+      (BigInt(words[1] ?? 0) << 32n) | BigInt(((words[0] ?? 0) & ~0xfff) >>> 0);
+    const directory = pointer(this.context(sourceId));
+    const table = pointer(vtd.words(directory, 2));
+    return vtd.words(table, 16);
+  }
+}
+
+/** A client's structure that has these bytes. */
+export const userDataOf = (type: number, bytes: Uint8Array): UserData => ({
+  type,
+  length: bytes.length,
+  copyIn: (offset, into) => {
+    into.set(bytes.subarray(offset, offset + into.length));
+    return true;
+  },
+  copyOut: () => false,
+});

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Hardware, InterruptMessage } from '../../kernel/hardware.ts';
+import { FRAME_SIZE } from '../../memory/frame.ts';
+import { FRAME_LANES, type Ram } from '../../memory/ram.ts';
+import type { Sim } from '../../sim/sim.ts';
+
+/**
+ * For tests of the driver alone: registers, and a queue that tells in words what it was asked. It translates nothing. What the hardware
+ * really makes of tables and invalidations, its model shows.
+ */
+
+const [VER, CAP, ECAP, GCMD, GSTS, RTADDR] = [0, 8, 0x10, 0x18, 0x1c, 0x20];
+const [FSTS, FECTL, IQH, IQT, IQA] = [0x34, 0x38, 0x80, 0x88, 0x90];
+const ONE_SHOTS = 0x4800_0000;
+const SRTP = 0x4000_0000;
+const IQE = 0x10;
+
+export interface FakeOptions {
+  readonly cap?: bigint;
+  readonly ecap?: bigint;
+}
+
+/** Bits of CAP and ECAP by place. */
+export const bits = (...places: readonly (readonly [value: number, lsb: number])[]): bigint =>
+  places.reduce((all, [value, lsb]) => all | (BigInt(value) << BigInt(lsb)), 0n);
+
+/** 48 and 57 bits, 2 MiB and 1 GiB, pages of up to 2^18 at once, drains, 256 ids, 8 fault records at 0x400. */
+export const CAP_ALL = bits(
+  [2, 0],
+  [0b01100, 8],
+  [47, 16],
+  [0x40, 24],
+  [3, 34],
+  [1, 39],
+  [7, 40],
+  [18, 48],
+  [3, 54],
+  [1, 56],
+);
+/** Coherent, queue, pass-through, snoop control. */
+export const ECAP_LEGACY = bits([1, 0], [1, 1], [1, 6], [1, 7], [0x50, 8]);
+/** Beside that: scalable, nested, dirty, both stages, supervisor, coherent walks. */
+export const ECAP_SCALABLE =
+  ECAP_LEGACY | bits([1, 26], [1, 31], [1, 43], [1, 45], [1, 46], [1, 47], [1, 48]);
+
+export class FakeVtd implements Hardware {
+  readonly mmio = {
+    read32: (at: number): number => this.#read32(at),
+    write32: (at: number, value: number): void => this.#write32(at, value),
+    read64: (at: number): bigint => this.#read64(at),
+    write64: (at: number, value: bigint): void => void this.#wide.set(at, value),
+  };
+  readonly mem: Hardware['mem'];
+  readonly irq: Hardware['irq'];
+  readonly clock: Hardware['clock'];
+  /** What the queue was asked, in words, without the waits. */
+  readonly asked: string[] = [];
+  /** One submission each: how many descriptors it had. */
+  readonly submissions: number[] = [];
+  /** The frames whose bytes were flushed, with the bytes as they were then. */
+  readonly seen = new Map<number, Uint32Array>();
+  /** Handlers of interrupts. */
+  readonly handlers = new Map<InterruptMessage, () => void>();
+  /** It takes no command, or no descriptor, from now on. */
+  isDead = false;
+  /** It refuses the next descriptor as invalid. */
+  refusesNext = false;
+  readonly #sim: Sim;
+  readonly #cap: bigint;
+  readonly #ecap: bigint;
+  readonly #narrow = new Map<number, number>([[VER, 0x60]]);
+  readonly #wide = new Map<number, bigint>();
+
+  constructor(sim: Sim, ram: Ram, options: FakeOptions = {}) {
+    this.#sim = sim;
+    this.#cap = options.cap ?? CAP_ALL;
+    this.#ecap = options.ecap ?? ECAP_SCALABLE;
+    this.mem = { ram, flush: (frame, byte, length) => this.#flush(frame, byte, length) };
+    this.irq = {
+      request: (handler) => {
+        const message = { address: 0xfee0_0000n, data: this.handlers.size + 1 };
+        this.handlers.set(message, handler);
+        return message;
+      },
+      release: (message) => void this.handlers.delete(message),
+    };
+    this.clock = {
+      now: 0,
+      poll: (condition, limit) => this.#sim.poll(condition, limit),
+    };
+  }
+
+  reset(): void {
+    this.#narrow.clear();
+    this.#wide.clear();
+  }
+
+  /** Fills fault record `index` and interrupts. Words as the hardware has them, without the bit that says full. */
+  fault(index: number, low: bigint, word2: number, word3: number): void {
+    const at = 0x400 + index * 16;
+    this.#wide.set(at, low);
+    this.#narrow.set(at + 8, word2);
+    this.#narrow.set(at + 12, (word3 | 0x8000_0000) >>> 0);
+    const status = this.#read32(FSTS);
+    if ((status & 2) === 0) this.#narrow.set(FSTS, status | 2 | (index << 8));
+    if ((this.#read32(FECTL) & 0x8000_0000) !== 0) return;
+    for (const handler of this.handlers.values()) handler();
+  }
+
+  overflow(): void {
+    this.#narrow.set(FSTS, this.#read32(FSTS) | 1);
+  }
+
+  /** What is asked while `body` runs, in words. */
+  during(body: () => void): string[] {
+    this.asked.length = 0;
+    this.submissions.length = 0;
+    body();
+    return [...this.asked];
+  }
+
+  /** Words of memory as the hardware sees them. */
+  words(address: bigint, count: number): number[] {
+    const { ram } = this.mem;
+    const frame = Number(address / BigInt(FRAME_SIZE));
+    const lane = ram.laneOf(frame) + Number(address % BigInt(FRAME_SIZE)) / 4;
+    return [...ram.lanesOf(frame).slice(lane, lane + count)];
+  }
+
+  get rootTable(): bigint {
+    return (this.#wide.get(RTADDR) ?? 0n) & ~0xfffn;
+  }
+
+  get isScalable(): boolean {
+    return ((this.#wide.get(RTADDR) ?? 0n) & 0x400n) !== 0n;
+  }
+
+  #read32(at: number): number {
+    return this.#narrow.get(at) ?? 0;
+  }
+
+  #read64(at: number): bigint {
+    if (at === CAP) return this.#cap;
+    if (at === ECAP) return this.#ecap;
+    return this.#wide.get(at) ?? 0n;
+  }
+
+  #write32(at: number, value: number): void {
+    if (at === GCMD) {
+      if (this.isDead) return;
+      const states = value & ~ONE_SHOTS;
+      const pointer = (value & SRTP) | (this.#read32(GSTS) & SRTP);
+      this.#narrow.set(GSTS, (states | pointer) >>> 0);
+    } else if (at === IQT) {
+      this.#narrow.set(IQT, value);
+      this.#run();
+    } else if (at === FSTS) {
+      const cleared = this.#read32(FSTS) & ~(value & 0x71);
+      this.#narrow.set(FSTS, cleared);
+      if (value & IQE) this.#run();
+    } else if (at >= 0x400 && at % 16 === 12) {
+      this.#narrow.set(at, this.#read32(at) & 0x7fff_ffff);
+      const isAnyFull = [...this.#narrow].some(
+        ([place, held]) => place >= 0x400 && place % 16 === 12 && held >>> 31 !== 0,
+      );
+      if (!isAnyFull) this.#narrow.set(FSTS, this.#read32(FSTS) & ~0xff02);
+    } else {
+      this.#narrow.set(at, value);
+    }
+  }
+
+  /** Carries out what is between head and tail. */
+  #run(): void {
+    const base = this.#wide.get(IQA) ?? 0n;
+    const bytes = (base & 0x800n) !== 0n ? 32 : 16;
+    const size = 256 * bytes;
+    let count = 0;
+    for (let head = this.#read32(IQH); head !== this.#read32(IQT); head = (head + bytes) % size) {
+      if (this.isDead || (this.#read32(FSTS) & IQE) !== 0) return;
+      const words = this.words((base & ~0xfffn) + BigInt(head), 4);
+      if (this.refusesNext) {
+        this.refusesNext = false;
+        this.#narrow.set(FSTS, this.#read32(FSTS) | IQE);
+        return;
+      }
+      this.#narrow.set(IQH, (head + bytes) % size);
+      if (((words[0] ?? 0) & 0xf) === 5) {
+        this.#wait(words);
+        this.submissions.push(count);
+        count = 0;
+      } else {
+        this.asked.push(inWords(words));
+        count++;
+      }
+    }
+  }
+
+  #wait([, data = 0, lo = 0, hi = 0]: number[]): void {
+    const { ram } = this.mem;
+    const address = hi * 2 ** 32 + (lo >>> 0);
+    const frame = Math.floor(address / FRAME_SIZE);
+    ram.lanesOf(frame)[ram.laneOf(frame) + (address % FRAME_SIZE) / 4] = data;
+  }
+
+  #flush(frame: number, byte: number, length: number): void {
+    const { ram } = this.mem;
+    for (let at = byte; at < byte + length; at += 4) {
+      const of = frame + Math.floor(at / FRAME_SIZE);
+      const lane = (at % FRAME_SIZE) / 4;
+      let seen = this.seen.get(of);
+      if (!seen) this.seen.set(of, (seen = new Uint32Array(FRAME_LANES)));
+      seen[lane] = ram.lanesOf(of)[ram.laneOf(of) + lane] ?? 0;
+    }
+  }
+}
+
+const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
+
+function inWords([w0 = 0, w1 = 0, w2 = 0, w3 = 0]: number[]): string {
+  const [type, granularity, did] = [w0 & 0xf, (w0 >>> 4) & 3, w0 >>> 16];
+  const page = (BigInt(w3) << 20n) | BigInt(w2 >>> 12);
+  const mask = w2 & 0x3f;
+  const pages = `pages ${hex(page)}+2^${mask}${w2 & 0x40 ? ' leaves' : ''}`;
+  if (type === 1) return granularity === 3 ? `context ${did} of ${hex(w1)}` : 'contexts';
+  if (type === 2) {
+    const drains = `${w0 & 0x80 ? 'r' : ''}${w0 & 0x40 ? 'w' : ''}`;
+    return `iotlb ${['?', 'all', `${did}`, `${did} ${pages}`][granularity]} ${drains}`.trimEnd();
+  }
+  if (type === 3) {
+    if (w2 === 0xffff_f001 && w3 === 0x7fff_ffff) return `device ${hex(w1)} all`;
+    return `device ${hex(w1)} ${hex(page)}${w2 & 1 ? ' S' : ''}`;
+  }
+  if (type === 6) return `piotlb ${did}/${w1 & 0xf_ffff}${granularity === 3 ? ` ${pages}` : ''}`;
+  if (type === 7) return granularity === 3 ? 'pasids' : `pasid ${did}/${w1 & 0xf_ffff}`;
+  return `type ${type}?`;
+}

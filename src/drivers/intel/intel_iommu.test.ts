@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, it } from 'vitest';
+import { iommu_hw_info_vtd } from '../../abi/iommufd.ts';
+import { Errno } from '../../base/errno.ts';
+import { allocUserDomain } from '../../iommu/alloc.ts';
+import { attach } from '../../iommu/attach.ts';
+import { IommuCore } from '../../iommu/core.ts';
+import { Device } from '../../iommu/device.ts';
+import { AttachHandle } from '../../iommu/handle.ts';
+import { DomainFlags, IommuCap } from '../../iommu/ops.ts';
+import { Ram } from '../../memory/ram.ts';
+import { Faults } from '../../sim/faults.ts';
+import { Sim } from '../../sim/sim.ts';
+import { claimDmaOwner } from '../../iommu/ownership.ts';
+import { FakeRig, OWNER } from './fake_rig.ts';
+import { bits, CAP_ALL, ECAP_LEGACY, ECAP_SCALABLE, FakeVtd } from './fake_vtd.ts';
+import { type DeviceFault, IntelIommu } from './intel_iommu.ts';
+
+const RW = 3;
+const SID = 0x0318;
+
+const legacy = { ecap: ECAP_LEGACY };
+
+/** A start, with what became of the memory. */
+function start(options: ConstructorParameters<typeof FakeVtd>[2], kill?: (vtd: FakeVtd) => void) {
+  const faults = new Faults();
+  const sim = new Sim({ faults });
+  const ram = new Ram({ faults });
+  const vtd = new FakeVtd(sim, ram, options);
+  kill?.(vtd);
+  const driver = new IntelIommu(new IommuCore({ sim }));
+  return { vtd, ram, faults, start: () => driver.addUnit('dmar0', vtd) };
+}
+
+describe('the start of a unit', () => {
+  it('sets the root table, forgets everything in order, and turns translation on', () => {
+    const rig = new FakeRig();
+    expect(rig.vtd.asked).toEqual(['contexts', 'pasids', 'iotlb all rw']);
+    expect(rig.vtd.isScalable).toBe(true);
+    // Translation, root table pointer, queue.
+    expect(rig.vtd.mmio.read32(0x1c)).toBe(0xc400_0000);
+    expect(rig.vtd.words(rig.vtd.rootTable, 1024).every((word) => word === 0)).toBe(true);
+  });
+
+  it('in legacy mode has no PASIDs to forget, and narrow descriptors', () => {
+    const rig = new FakeRig(legacy);
+    expect(rig.vtd.asked).toEqual(['contexts', 'iotlb all rw']);
+    expect(rig.vtd.isScalable).toBe(false);
+    expect(rig.vtd.mmio.read64(0x90) & 0xfffn).toBe(0n);
+  });
+
+  it.each([
+    ['there is none', { cap: 2n ** 64n - 1n, ecap: 2n ** 64n - 1n }],
+    ['it has no invalidation queue', { ecap: ECAP_SCALABLE & ~2n }],
+    ['it has no width that fits', { cap: CAP_ALL & ~(0x1fn << 8n), ecap: ECAP_LEGACY }],
+  ])('is -ENODEV where %s, and takes no memory', (_what, options) => {
+    const { start: run, ram } = start(options);
+    expect(run()).toBe(-Errno.ENODEV);
+    expect(ram.liveFrames).toBe(0);
+  });
+
+  it('is -ETIMEDOUT where the hardware does not answer, and takes no memory', () => {
+    const { start: run, ram } = start({}, (vtd) => (vtd.isDead = true));
+    expect(run()).toBe(-Errno.ETIMEDOUT);
+    expect(ram.liveFrames).toBe(0);
+  });
+
+  it('fails at each allocation and each submission, and takes no memory', () => {
+    let failures = 0;
+    for (let nth = 1; ; nth++) {
+      const { start: run, ram, faults, vtd } = start({});
+      faults.plan({ nth });
+      const unit = run();
+      faults.clear();
+      if (!faults.injected) break;
+      expect(unit).toBe(faults.injected === 'alloc' ? -Errno.ENOMEM : -Errno.EIO);
+      expect(ram.liveFrames).toBe(0);
+      expect(vtd.mmio.read32(0x1c) & 0x8400_0000).toBe(0);
+      expect(vtd.handlers.size).toBe(0);
+      failures++;
+    }
+    // Root table, queue, status words; three submissions.
+    expect(failures).toBe(6);
+  });
+});
+
+describe('what a user is told', () => {
+  it('of the hardware: its registers, and the erratum that Linux says of all', () => {
+    const rig = new FakeRig();
+    const device = rig.add(SID);
+    for (const type of [0, 1]) {
+      const info = rig.driver.ops.hwInfo?.(device, type);
+      if (typeof info !== 'object') throw new Error('refused');
+      expect(info.type).toBe(1);
+      const told = iommu_hw_info_vtd.on(new DataView(info.data.buffer));
+      expect([told.flags, told.__reserved]).toEqual([1, 0]);
+      expect([told.cap_reg, told.ecap_reg]).toEqual([CAP_ALL, ECAP_SCALABLE]);
+    }
+    expect(rig.driver.ops.hwInfo?.(device, 2)).toBe(-Errno.EOPNOTSUPP);
+  });
+
+  it('of capabilities: what the registers say', () => {
+    const all = new FakeRig();
+    const few = new FakeRig({ ecap: ECAP_LEGACY & ~0x80n });
+    const has = (rig: FakeRig, cap: IommuCap) => rig.driver.ops.capable?.(rig.add(cap), cap);
+    expect(has(all, IommuCap.CACHE_COHERENCY)).toBe(true);
+    expect(has(all, IommuCap.ENFORCE_CACHE_COHERENCY)).toBe(true);
+    expect(has(all, IommuCap.DIRTY_TRACKING)).toBe(true);
+    expect(has(all, IommuCap.PCI_ATS_SUPPORTED)).toBe(false);
+    expect(has(few, IommuCap.ENFORCE_CACHE_COHERENCY)).toBe(false);
+    expect(has(few, IommuCap.DIRTY_TRACKING)).toBe(false);
+  });
+});
+
+describe('a device behind a unit', () => {
+  it('in legacy mode has an entry that is not present while nothing is attached', () => {
+    const rig = new FakeRig(legacy);
+    rig.add(SID);
+    expect(rig.context(SID)).toEqual([0, 0, 0, 0]);
+  });
+
+  it('in scalable mode has a PASID table of its own, of which entry 0 is not present', () => {
+    const rig = new FakeRig();
+    rig.add(SID);
+    rig.add(SID + 1);
+    const [one, other] = [rig.context(SID), rig.context(SID + 1)];
+    expect((one[0] ?? 0) & 0xfff).toBe(0x401); // present, 2^9 entries in the directory
+    expect(one[0]).not.toBe(other[0]);
+    expect(one.slice(2)).toEqual([0, 0, 0, 0, 0, 0]);
+    expect(rig.pasidEntry(SID)).toEqual(Array(16).fill(0));
+  });
+
+  it('has the table of its half of the functions in scalable mode', () => {
+    const rig = new FakeRig();
+    rig.add(0x0307);
+    rig.add(0x0380);
+    expect((rig.context(0x0307)[0] ?? 0) & 1).toBe(1);
+    expect((rig.context(0x0380)[0] ?? 0) & 1).toBe(1);
+    expect(rig.context(0x0300)[0]).toBe(0);
+  });
+
+  it('is refused where its requester id is taken, or it is not announced', () => {
+    const rig = new FakeRig();
+    rig.add(SID);
+    const twin = new Device('twin');
+    expect(rig.driver.addDevice(twin, rig.unit, { sourceId: SID })).toBe(-Errno.EBUSY);
+    expect(rig.core.probeDevice(new Device('x'), rig.driver.iommuOf(rig.unit))).toBe(-Errno.ENODEV);
+  });
+
+  it.each([
+    ['legacy', legacy],
+    ['scalable', {}],
+    ['scalable, caching mode', { cap: CAP_ALL | 0x80n }],
+  ])('leaves nothing behind when it goes, or cannot come: %s', (_mode, options) => {
+    const rig = new FakeRig(options);
+    rig.add(0x0300); // makes the tables of the bus
+    const [before, ids] = [rig.ram.liveFrames, rig.unit.dids.taken];
+    for (let nth = 1; ; nth++) {
+      const device = new Device('dev');
+      rig.faults.plan({ nth });
+      const rc = rig.driver.addDevice(device, rig.unit, { sourceId: SID });
+      rig.faults.clear();
+      if (rc === 0) {
+        expect(rig.faults.injected).toBeUndefined();
+        rig.driver.removeDevice(device);
+        expect([rig.ram.liveFrames, rig.unit.dids.taken]).toEqual([before, ids]);
+        expect(rig.context(SID)[0]).toBe(0);
+        break;
+      }
+      expect(rig.faults.injected).toBeDefined();
+      expect([rig.ram.liveFrames, rig.unit.dids.taken]).toEqual([before, ids]);
+    }
+    expect(rig.core.warnings).toEqual([]);
+  });
+
+  it('is told to forget its entry before that goes', () => {
+    const rig = new FakeRig();
+    const device = new Device('dev');
+    rig.driver.addDevice(device, rig.unit, { sourceId: SID, ats: { queueDepth: 4 } });
+    const asked = rig.vtd.during(() => rig.driver.removeDevice(device));
+    expect(asked.at(-1)).toBe(`context 0 of 0x${SID.toString(16)}`);
+  });
+});
+
+describe('PASIDs', () => {
+  it('are not attached yet: -EOPNOTSUPP from every domain, and through core', () => {
+    const rig = new FakeRig({ ecap: ECAP_SCALABLE | bits([1, 40], [19, 35]) });
+    const device = new Device('dev', { pasidBits: 16 });
+    expect(rig.driver.addDevice(device, rig.unit, { sourceId: SID })).toBe(0);
+    claimDmaOwner(device, OWNER);
+    expect(device.maxPasids).toBe(2 ** 16);
+    const domain = rig.paging(device);
+    const { blockedDomain, identityDomain } = rig.driver.ops;
+    for (const one of [domain, blockedDomain, identityDomain]) {
+      expect(one?.setDevPasid?.(device, 1, undefined)).toBe(-Errno.EOPNOTSUPP);
+    }
+    expect(attach(device, 1, domain, new AttachHandle())).toBe(-Errno.EOPNOTSUPP);
+  });
+});
+
+describe('a paging domain', () => {
+  it('is a first stage where there is one, for whoever wants nothing that it has not', () => {
+    const rig = new FakeRig();
+    const device = rig.add(SID);
+    expect(rig.paging(device).stage).toBe('first');
+    expect(rig.paging(device, DomainFlags.PASID).stage).toBe('first');
+    expect(rig.paging(device, DomainFlags.NEST_PARENT).stage).toBe('second');
+    expect(rig.paging(device, DomainFlags.DIRTY_TRACKING).stage).toBe('second');
+    const old = new FakeRig(legacy);
+    expect(old.paging(old.add(SID)).stage).toBe('second');
+  });
+
+  it('has the lower half of what its first stage can address, and all of its second', () => {
+    const rig = new FakeRig();
+    const device = rig.add(SID);
+    expect(rig.paging(device).apertureLast).toBe(2n ** 47n - 1n);
+    expect(rig.paging(device, DomainFlags.NEST_PARENT).apertureLast).toBe(2n ** 48n - 1n);
+    const wide = new FakeRig({ cap: (CAP_ALL & ~(0x3fn << 16n)) | bits([56, 16], [1, 60]) });
+    const other = wide.add(SID);
+    expect(wide.paging(other).apertureLast).toBe(2n ** 56n - 1n);
+    expect(wide.paging(other, DomainFlags.NEST_PARENT).apertureLast).toBe(2n ** 57n - 1n);
+  });
+
+  it('has the page sizes of the hardware', () => {
+    const sizes = (options: ConstructorParameters<typeof FakeRig>[0], flags: number) => {
+      const rig = new FakeRig(options);
+      return rig.paging(rig.add(SID), flags).pgsizeBitmap;
+    };
+    const [k4, m2, g1] = [1n << 12n, 1n << 21n, 1n << 30n];
+    expect(sizes({}, 0)).toBe(k4 | m2 | g1);
+    expect(sizes({ cap: CAP_ALL & ~(1n << 56n) }, 0)).toBe(k4 | m2);
+    expect(sizes({}, DomainFlags.NEST_PARENT)).toBe(k4 | m2 | g1);
+    expect(sizes({ cap: CAP_ALL & ~(2n << 34n) }, DomainFlags.NEST_PARENT)).toBe(k4 | m2);
+    expect(sizes({ cap: CAP_ALL & ~(3n << 34n) }, DomainFlags.NEST_PARENT)).toBe(k4);
+  });
+
+  it.each([
+    ['nesting that the unit has not', { ecap: ECAP_SCALABLE & ~(1n << 26n) }, 1],
+    ['dirty bits that the unit has not', { ecap: ECAP_SCALABLE & ~(1n << 45n) }, 2],
+    ['dirty bits that walks could not see', { ecap: ECAP_SCALABLE & ~(1n << 48n) }, 2],
+    ['nesting in legacy mode', legacy, 1],
+    ['dirty bits in legacy mode', legacy, 2],
+    ['a second stage that the unit has not', { ecap: ECAP_SCALABLE & ~(1n << 46n) }, 1],
+    ['an unknown flag', {}, 1 << 10],
+  ])('is -EOPNOTSUPP for %s', (_what, options, flags) => {
+    const rig = new FakeRig(options);
+    const device = rig.add(SID);
+    const before = rig.ram.liveFrames;
+    expect(allocUserDomain(device, { flags })).toBe(-Errno.EOPNOTSUPP);
+    expect(rig.ram.liveFrames).toBe(before);
+  });
+
+  it('that is a nesting parent takes nothing that cannot be written', () => {
+    const rig = new FakeRig();
+    const parent = rig.paging(rig.add(SID), DomainFlags.NEST_PARENT);
+    expect(parent.map(0x1000n, 2, 2, 1)).toBe(-Errno.EINVAL);
+    expect(parent.map(0x1000n, 2, 2, RW)).toBe(0);
+  });
+});
+
+describe('faults', () => {
+  it('are told with device, address, access and reason, oldest first', () => {
+    const rig = new FakeRig();
+    const device = rig.add(SID);
+    const told: DeviceFault[] = [];
+    rig.driver.onFault = (fault) => told.push(fault);
+    rig.vtd.mmio.write32(0x38, 0x8000_0000); // masked, so that both are there at once
+    rig.vtd.fault(6, 0x1234_5678_9000n, SID, 0x4000_0000 | 0x79);
+    rig.vtd.fault(7, 0x2000n, 0x8000_0999, (5 << 8) | 0x59);
+    rig.vtd.mmio.write32(0x38, 0);
+    for (const handler of rig.vtd.handlers.values()) handler();
+    expect(told).toEqual([
+      {
+        unit: 'dmar0',
+        device,
+        sourceId: SID,
+        pasid: undefined,
+        address: 0x1234_5678_9000n,
+        access: 'read',
+        reason: 0x79,
+        text: 'a second-stage entry does not allow the access',
+      },
+      {
+        unit: 'dmar0',
+        device: undefined,
+        sourceId: 0x999,
+        pasid: 5,
+        address: 0x2000n,
+        access: 'write',
+        reason: 0x59,
+        text: 'the PASID table entry is not present',
+      },
+    ]);
+    // Room again: the next one interrupts again.
+    rig.vtd.fault(0, 0x3000n, SID, 0x71);
+    expect(told.at(-1)).toMatchObject({ address: 0x3000n, access: 'write', reason: 0x71 });
+  });
+
+  it('that were lost are told as such', () => {
+    const rig = new FakeRig();
+    let lost = '';
+    rig.driver.onFaultOverflow = (unit) => (lost = unit);
+    rig.vtd.overflow();
+    rig.vtd.fault(0, 0n, SID, 1);
+    expect(lost).toBe('dmar0');
+    expect(rig.vtd.mmio.read32(0x34)).toBe(0);
+  });
+});

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+import { Errno } from '../../base/errno.ts';
+import type { Hardware } from '../../kernel/hardware.ts';
+import { FRAME_SIZE } from '../../memory/frame.ts';
+import type { Faults } from '../../sim/faults.ts';
+import type { Batch } from './batch.ts';
+import { DESCRIPTOR_WORDS, waitAndWrite } from './descriptors.ts';
+import { Fsts, Iqa, Reg } from './registers.ts';
+
+/** Descriptors that the queue holds. Source: Linux QI_LENGTH. */
+const LENGTH = 256;
+/** How long the hardware may take before it counts as broken, in ns. Source: Linux DMAR_OPERATION_TIMEOUT, 10 s. */
+const TIMEOUT_NS = 10e9;
+
+const PENDING = 0;
+const DONE = 2;
+
+const QUEUE_ERRORS = Fsts.IQE | Fsts.ITE | Fsts.ICE;
+
+export interface QueueOptions {
+  readonly hardware: Hardware;
+  readonly faults: Faults;
+  /** Descriptors have 256 bits (scalable mode) instead of 128. */
+  readonly isWide: boolean;
+  /** The hardware does not look into the processor's cache. */
+  readonly isIncoherent: boolean;
+}
+
+/**
+ * The invalidation queue: descriptors in memory, of which the hardware is told by its tail. Each submission ends with a descriptor that
+ * writes a word of memory when all before it is done; several can be under way. Counterpart of `struct q_inval`.
+ */
+export class InvalidationQueue {
+  readonly #hardware: Hardware;
+  readonly #options: QueueOptions;
+  /** First frames of the queue, and of the words that say which submission is done: one for each descriptor. */
+  readonly #queue: number;
+  readonly #status: number;
+  readonly #words: number;
+  readonly #wait = new Uint32Array(DESCRIPTOR_WORDS);
+  #tail = 0;
+  /** Descriptors of submissions that are waited for. */
+  #inUse = 0;
+  /** Submissions so far, and descriptors without those that wait: for tests and benchmarks. */
+  submissions = 0;
+  descriptors = 0;
+
+  private constructor(options: QueueOptions, queue: number, status: number) {
+    this.#options = options;
+    this.#hardware = options.hardware;
+    this.#queue = queue;
+    this.#status = status;
+    this.#words = options.isWide ? DESCRIPTOR_WORDS : DESCRIPTOR_WORDS / 2;
+  }
+
+  /** Memory for a queue; or -ENOMEM. The hardware does not know it before `start`. */
+  static create(options: QueueOptions): InvalidationQueue | number {
+    const { ram } = options.hardware.mem;
+    // 256 descriptors of 16 bytes are 4 KiB, of 32 bytes 8 KiB; 256 words 1 KiB.
+    const queue = ram.alloc(options.isWide ? 2 : 1);
+    if (queue < 0) return -Errno.ENOMEM;
+    const status = ram.alloc(0);
+    if (status >= 0) return new InvalidationQueue(options, queue, status);
+    ram.free(queue);
+    return -Errno.ENOMEM;
+  }
+
+  free(): void {
+    const { ram } = this.#hardware.mem;
+    ram.free(this.#queue);
+    ram.free(this.#status);
+  }
+
+  /** Tells the hardware where the queue is; the command that turns it on follows. */
+  start(): void {
+    const { mmio } = this.#hardware;
+    const { isWide } = this.#options;
+    mmio.write32(Reg.IQT, 0);
+    mmio.write32(Reg.IQT + 4, 0);
+    const base = BigInt(this.#queue) * BigInt(FRAME_SIZE);
+    mmio.write64(Reg.IQA, base | BigInt(isWide ? Iqa.DW | 1 : 0));
+  }
+
+  /**
+   * Has the hardware carry out what a batch holds, and waits until it has. 0; -EIO where an injected failure refuses the submission, and
+   * nothing was submitted; -EINVAL for a descriptor that the hardware does not take; -ETIMEDOUT where it does not answer.
+   */
+  submit(batch: Batch): number {
+    if (this.#options.faults.point('command')) return -Errno.EIO;
+    const { clock, mmio } = this.#hardware;
+    const needed = batch.count + 1;
+    // One stays free, or a full queue would look empty.
+    if (!clock.poll(() => this.#inUse + needed < LENGTH, TIMEOUT_NS)) return -Errno.ETIMEDOUT;
+    const first = this.#tail;
+    const waitIndex = (first + batch.count) % LENGTH;
+    const status = this.#statusWord(waitIndex);
+    status.lanes[status.lane] = PENDING;
+    this.#flush(this.#status, waitIndex * 4, 4);
+    for (let i = 0; i < batch.count; i++) this.#put((first + i) % LENGTH, batch.at(i));
+    waitAndWrite(this.#wait, DONE, ...this.#statusAddress(waitIndex));
+    this.#put(waitIndex, this.#wait);
+    this.#tail = (first + needed) % LENGTH;
+    this.#inUse += needed;
+    this.submissions++;
+    this.descriptors += batch.count;
+    mmio.write32(Reg.IQT, this.#tail * this.#words * 4);
+    const rc = this.#waitFor(first, waitIndex);
+    this.#inUse -= needed;
+    return rc;
+  }
+
+  #waitFor(first: number, waitIndex: number): number {
+    const { clock } = this.#hardware;
+    const { lanes, lane } = this.#statusWord(waitIndex);
+    let rc = 0;
+    const isOver = (): boolean => {
+      if (lanes[lane] === DONE) return true;
+      rc = this.#checkErrors(first, waitIndex);
+      return rc !== 0;
+    };
+    const ended = isOver() || clock.poll(isOver, TIMEOUT_NS);
+    return ended ? rc : -Errno.ETIMEDOUT;
+  }
+
+  /**
+   * What the hardware says of its queue. At an invalid descriptor the head stands still: where that is one of this submission's, it is
+   * made into the wait that ends it, so that the queue goes on. Source: Linux `qi_check_fault()`.
+   */
+  #checkErrors(first: number, waitIndex: number): number {
+    const { mmio } = this.#hardware;
+    const status = mmio.read32(Reg.FSTS) & QUEUE_ERRORS;
+    if (status === 0) return 0;
+    if (status & Fsts.ICE) mmio.write32(Reg.FSTS, Fsts.ICE);
+    if (status & Fsts.ITE) {
+      // A device did not answer: the hardware has dropped the waits that were pending.
+      mmio.write32(Reg.FSTS, Fsts.ITE);
+      return -Errno.ETIMEDOUT;
+    }
+    if ((status & Fsts.IQE) === 0) return 0;
+    const head = mmio.read32(Reg.IQH) / (this.#words * 4);
+    const offset = (head - first + LENGTH) % LENGTH;
+    if (offset > (waitIndex - first + LENGTH) % LENGTH) return 0;
+    waitAndWrite(this.#wait, DONE, ...this.#statusAddress(waitIndex));
+    this.#put(head, this.#wait);
+    mmio.write32(Reg.FSTS, Fsts.IQE);
+    return -Errno.EINVAL;
+  }
+
+  #put(index: number, words: Uint32Array): void {
+    const { ram } = this.#hardware.mem;
+    const lanes = ram.lanesOf(this.#queue);
+    const lane = ram.laneOf(this.#queue) + index * this.#words;
+    for (let i = 0; i < this.#words; i++) lanes[lane + i] = words[i] ?? 0;
+    this.#flush(this.#queue, index * this.#words * 4, this.#words * 4);
+  }
+
+  #flush(frame: number, byte: number, bytes: number): void {
+    if (this.#options.isIncoherent) this.#hardware.mem.flush(frame, byte, bytes);
+  }
+
+  #statusWord(index: number): { lanes: Uint32Array; lane: number } {
+    const { ram } = this.#hardware.mem;
+    return { lanes: ram.lanesOf(this.#status), lane: ram.laneOf(this.#status) + index };
+  }
+
+  #statusAddress(index: number): [lo: number, hi: number] {
+    const address = this.#status * FRAME_SIZE + index * 4;
+    return [address >>> 0, Math.floor(address / 2 ** 32)];
+  }
+}
