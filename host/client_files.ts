@@ -31,19 +31,33 @@ export class ClientFiles implements FileTable {
 
   /** Which of our files `fd` is: known from before, or found out by taking a descriptor of it for a moment (1-2 us). */
   identify(fd: number): Identified {
+    const known = this.remembered(fd);
+    if (known !== undefined) return known;
+    const found = this.findOut(fd);
+    if (typeof found === 'object') this.remember(fd, found);
+    return found;
+  }
+
+  /** What is known of a number, where that still holds. */
+  private remembered(fd: number): HostFile | undefined {
+    if (!this.isLasting(fd)) return undefined;
+    const known = this.known.get(fd);
+    return known === undefined || known.released ? undefined : known;
+  }
+
+  private remember(fd: number, file: HostFile): void {
+    if (this.isLasting(fd)) this.known.set(fd, file);
+  }
+
+  /** Whether something may be known of this number now; what does not hold any more is forgotten. */
+  private isLasting(fd: number): boolean {
     const { cache, range } = this.host;
-    const usable = fd >= range.low && fd < range.high && cache.usable;
-    if (!usable) return this.findOut(fd);
-    if (this.generation === cache.generation) {
-      const known = this.known.get(fd);
-      if (known !== undefined && !known.released) return known;
-    } else {
+    if (fd < range.low || fd >= range.high || !cache.usable) return false;
+    if (this.generation !== cache.generation) {
       this.known.clear();
       this.generation = cache.generation;
     }
-    const found = this.findOut(fd);
-    if (typeof found === 'object') this.known.set(fd, found);
-    return found;
+    return true;
   }
 
   private findOut(fd: number): Identified {
@@ -79,12 +93,17 @@ export class ClientFiles implements FileTable {
   }
 
   get(fd: number): OpenFile | undefined {
+    const known = this.remembered(fd);
+    if (known !== undefined) return { kind: 'device', file: known.file };
     const borrowed = this.borrow(fd);
     if (borrowed === -EPERM) return { kind: 'other' };
     if (borrowed < 0) return undefined;
     try {
       const ours = this.ours(borrowed);
-      if (ours !== undefined) return { kind: 'device', file: ours.file };
+      if (ours !== undefined) {
+        this.remember(fd, ours);
+        return { kind: 'device', file: ours.file };
+      }
       const { arena, arch, scratch, fileMemories } = this.host;
       const mode = arena.view.getUint32(scratch + arch.stat.mode, true);
       // Files without a place in any file system have no type either: their name tells what they are.

@@ -40,6 +40,9 @@ export interface TaskHost {
 const NOBODY = 65534;
 const CAPABILITY_VERSION_3 = 0x20080522;
 
+/** Which capabilities are in effect for us, as far as they were asked for. */
+const ownCapabilities = new Map<number, boolean>();
+
 /** A thread of a client. Facts are asked of Linux each time, since the client can change all of them. */
 export class ClientTask implements Task {
   /** The thread's id, as strace shows it; for a single-threaded program the process id. */
@@ -92,7 +95,17 @@ export class ClientTask implements Task {
   capable(capability: number): boolean {
     if (this.isCapable(this.tid, capability)) return true;
     // What nobody here can have, the client can not have given up either.
-    return this.host.asRoot && !this.isCapable(0, capability);
+    return this.host.asRoot && !this.isOwn(capability);
+  }
+
+  /** Whether we have a capability, which nothing changes while we run. */
+  private isOwn(capability: number): boolean {
+    let has = ownCapabilities.get(capability);
+    if (has === undefined) {
+      has = this.isCapable(0, capability);
+      ownCapabilities.set(capability, has);
+    }
+    return has;
   }
 
   /** Whether a thread (0: ours) has a capability in effect. */

@@ -54,8 +54,9 @@ export class Notification {
 
   /** Takes the oldest stopped call; false where a signal or a kill took it away first. */
   receive(): boolean {
-    const at = this.notif >>> 2;
-    this.u32.fill(0, at, at + NOTIF_BYTES / 4);
+    // A loop: fill() costs 50 ns.
+    const { u32 } = this;
+    for (let at = this.notif >>> 2, end = at + NOTIF_BYTES / 4; at < end; at += 1) u32[at] = 0;
     return this.libc.ioctl(this.fd, SECCOMP_IOCTL_NOTIF_RECV, this.arena.base + this.notif) === 0;
   }
 
@@ -162,6 +163,8 @@ export class Notification {
   }
 
   private copyId(offset: number): void {
-    this.u64[offset >>> 3] = this.u64[this.notif >>> 3] as bigint;
+    const from = this.notif >>> 2;
+    this.u32[offset >>> 2] = this.u32[from] as number;
+    this.u32[(offset >>> 2) + 1] = this.u32[from + 1] as number;
   }
 }

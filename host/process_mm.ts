@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { openSync } from 'node:fs';
 import type { LockedMemory } from '../src/memory/accounting.ts';
-import { type Mapping, type Mm, PAGE_SIZE } from '../src/memory/mm.ts';
+import type { Mapping, Mm } from '../src/memory/mm.ts';
 import type { Arena } from './arena.ts';
 import { type FileMemories, closeQuietly } from './file_memories.ts';
 import type { Libc } from './libc.ts';
@@ -9,8 +9,6 @@ import type { Mappings } from './mappings.ts';
 import type { MemoryTransfer } from './memory_transfer.ts';
 import type { PinObserver } from '../src/memory/pin_observer.ts';
 import { O_CLOEXEC, O_RDONLY, O_RDWR } from './uapi.ts';
-
-const AHEAD_BYTES = 128;
 
 /** What an address space needs of the supervisor. */
 export interface MmHost {
@@ -38,10 +36,9 @@ export class ProcessMm implements Mm {
   readonly users = new Set<number>();
   /** The thread that makes the call being answered: certainly alive, and certainly in this address space. */
   current: number | undefined;
-  /** What was read ahead in this call: `aheadBytes` from `aheadStart`; -1 before the first read. */
-  private readonly ahead = new Uint8Array(AHEAD_BYTES);
-  private aheadStart = 0n;
-  private aheadBytes = -1;
+  /** What was fetched ahead in this call: `peekedBytes` from `peekedStart`; -1 before the first read. */
+  private peekedStart = 0n;
+  private peekedBytes = -1;
   private readonly host: MmHost;
   private readonly probe: number;
   private dead = false;
@@ -55,6 +52,7 @@ export class ProcessMm implements Mm {
 
   get alive(): boolean {
     if (this.dead) return false;
+    if (this.current !== undefined) return true;
     if (this.memFd === undefined) return this.users.size > 0;
     // One byte at address 0: an error while it lives, 0 once it is gone.
     const { libc, arena } = this.host;
@@ -74,31 +72,24 @@ export class ProcessMm implements Mm {
     if (tid === undefined) return false;
     if (this.current === undefined) return this.host.transfer.read(tid, address, into);
     // The first thing that a call reads is its structure, often in pieces: one look fetches what follows, too.
-    if (this.aheadBytes < 0) this.lookAhead(tid, address, into.length);
-    const skip = address - this.aheadStart;
-    if (skip < 0n || skip + BigInt(into.length) > BigInt(this.aheadBytes)) {
-      return this.host.transfer.read(tid, address, into);
+    const { transfer } = this.host;
+    if (this.peekedBytes < 0) {
+      this.peekedStart = address;
+      this.peekedBytes = transfer.peek(tid, address, into.length);
     }
-    const from = Number(skip);
-    into.set(this.ahead.subarray(from, from + into.length));
+    const skip = address === this.peekedStart ? 0 : Number(address - this.peekedStart);
+    if (skip < 0 || skip + into.length > this.peekedBytes) {
+      return transfer.read(tid, address, into);
+    }
+    transfer.copyPeeked(skip, into);
     return true;
-  }
-
-  private lookAhead(tid: number, address: bigint, wanted: number): void {
-    // Up to the end of the page: a second page would cost more than it saves.
-    const room = PAGE_SIZE - Number(address & BigInt(PAGE_SIZE - 1));
-    const bytes = Math.min(AHEAD_BYTES, room);
-    this.aheadStart = address;
-    const isUseful = bytes >= wanted;
-    this.aheadBytes =
-      isUseful && this.host.transfer.read(tid, address, this.ahead.subarray(0, bytes)) ? bytes : 0;
   }
 
   /** A call of `tid` begins: it may read through its own thread until `leave`. */
   enter(tid: number): void {
     if (this.current === tid) return;
     this.current = tid;
-    this.aheadBytes = -1;
+    this.peekedBytes = -1;
   }
 
   leave(): void {
@@ -107,7 +98,7 @@ export class ProcessMm implements Mm {
 
   copyOut(address: bigint, from: Uint8Array): boolean {
     const tid = this.pid;
-    this.aheadBytes = 0;
+    this.peekedBytes = 0;
     return tid !== undefined && this.host.transfer.write(tid, address, from);
   }
 
@@ -137,7 +128,7 @@ export class ProcessMm implements Mm {
   }
 
   writePinned(address: bigint, from: Uint8Array): boolean {
-    this.aheadBytes = 0;
+    this.peekedBytes = 0;
     if (this.dead) return false;
     return this.memFd === undefined
       ? this.copyOut(address, from)

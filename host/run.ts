@@ -2,6 +2,7 @@
 import { closeSync } from 'node:fs';
 import { setImmediate } from 'node:timers';
 import { Cleanup } from '../src/base/cleanup.ts';
+import { ErrnoError } from '../src/base/errno.ts';
 import { findCommand, NOT_EXECUTABLE, NOT_FOUND } from './command.ts';
 import type { Device, Served } from './device.ts';
 import { buildFilter, type FdRange } from './filter.ts';
@@ -69,6 +70,7 @@ async function load(devices: RunOptions['devices']) {
  * Throws HostError where this machine does not allow it; anything else that is thrown is a bug of ours or of the engine.
  */
 export async function run(options: RunOptions): Promise<RunResult> {
+  ErrnoError.keepsStack = false;
   const arch = checkPlatform(options.platform ?? thisPlatform());
   const libc = openLibc();
   const inherited = readInherited();

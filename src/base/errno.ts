@@ -47,16 +47,27 @@ export function errnoName(errno: number): string {
   return names.get(errno) ?? `E${errno}`;
 }
 
+/** V8's and JavaScriptCore's limit for stacks; elsewhere it does nothing. */
+const engine = Error as { stackTraceLimit?: number | undefined };
+
 /**
  * A call that Linux would refuse. Thrown where the check fails, caught once, in the dispatcher of the
  * device file; the message says which check failed and with which values.
  */
 export class ErrnoError extends Error {
+  /**
+   * Whether it keeps the stack of where it was thrown, which doubles what it costs. Who serves real programs shows the message
+   * and never the stack, and turns this off.
+   */
+  static keepsStack = true;
+
   readonly code: ErrnoName;
 
   constructor(code: ErrnoName, message: string) {
+    const { stackTraceLimit } = engine;
+    if (!ErrnoError.keepsStack) engine.stackTraceLimit = 0;
     super(message);
-    this.name = 'ErrnoError';
+    engine.stackTraceLimit = stackTraceLimit;
     this.code = code;
   }
 
@@ -65,3 +76,6 @@ export class ErrnoError extends Error {
     return Errno[this.code];
   }
 }
+
+// One for all: a property of each error would cost more than the rest of it.
+Object.defineProperty(ErrnoError.prototype, 'name', { value: 'ErrnoError', configurable: true });

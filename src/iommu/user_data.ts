@@ -23,10 +23,23 @@ export function copyStructFromUser(
   size: number,
   minSize: number,
 ): Uint8Array | number {
-  if (data.type !== type) return -Errno.EINVAL;
-  if (data.length < minSize || data.length > size) return -Errno.EINVAL;
   const bytes = new Uint8Array(size);
-  return data.copyIn(0, bytes.subarray(0, data.length)) ? bytes : -Errno.EFAULT;
+  return fillStructFromUser(data, type, bytes, minSize) || bytes;
+}
+
+/** The same into bytes that the caller keeps, all of them: 0 or the negative errno. For structures that come in great numbers. */
+export function fillStructFromUser(
+  data: UserData,
+  type: number,
+  into: Uint8Array,
+  minSize: number,
+): number {
+  const { length } = data;
+  if (data.type !== type) return -Errno.EINVAL;
+  if (length < minSize || length > into.length) return -Errno.EINVAL;
+  if (length === into.length) return data.copyIn(0, into) ? 0 : -Errno.EFAULT;
+  into.fill(0, length);
+  return data.copyIn(0, into.subarray(0, length)) ? 0 : -Errno.EFAULT;
 }
 
 /** Entries of a driver's own structure in client memory, `entryLength` bytes each: the requests of one invalidation. */
@@ -35,7 +48,7 @@ export interface UserDataArray {
   /** Bytes of one entry as the client has it. */
   readonly entryLength: number;
   readonly entryCount: number;
-  /** One entry; `index` is less than `entryCount`. */
+  /** One entry, good until the next is asked for; `index` is less than `entryCount`. */
   entry(index: number): UserData;
 }
 

@@ -37,11 +37,9 @@ export class Call<T> {
 
   /** Writes the structure back, as far as the client's own version of it goes. */
   respond(): void {
-    copyToUser(
-      this.task.mm,
-      this.address,
-      this.bytes.subarray(0, Math.min(this.userSize, this.bytes.length)),
-    );
+    const { bytes, userSize } = this;
+    const known = userSize < bytes.length ? bytes.subarray(0, userSize) : bytes;
+    copyToUser(this.task.mm, this.address, known);
   }
 
   /** Writes back a part of the structure only. */
@@ -74,8 +72,9 @@ export function copyToUser(mm: Mm, address: bigint, from: Uint8Array): void {
 
 /** The rule for reserved fields. */
 export function checkReserved(...fields: readonly number[]): void {
-  if (fields.some((field) => field !== 0))
-    throw new ErrnoError('EOPNOTSUPP', 'a reserved field is not 0');
+  for (let i = 0; i < fields.length; i++) {
+    if (fields[i] !== 0) throw new ErrnoError('EOPNOTSUPP', 'a reserved field is not 0');
+  }
 }
 
 /** The rule for flags that are not known: EOPNOTSUPP. */

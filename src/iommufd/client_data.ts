@@ -18,8 +18,72 @@ export function clientArray(
   type: number,
   entries: { readonly address: bigint; readonly entryLength: number; readonly entryCount: number },
 ): UserDataArray {
-  const { address, entryLength, entryCount } = entries;
-  const entry = (index: number): UserData =>
-    clientData(mm, type, entryLength, address + BigInt(entryLength * index));
-  return { type, entryLength, entryCount, entry };
+  return new ClientArray(mm, type, entries.address, entries.entryLength, entries.entryCount);
+}
+
+/** Entries are fetched so many bytes at a time: one copy from another process costs as much as the work of many entries. */
+const BATCH_BYTES = 4096;
+const batch = new Uint8Array(BATCH_BYTES);
+/** Whose entries the batch holds. */
+let batched: ClientArray | undefined;
+
+/** Entries that are read when their turn comes, or a little before. */
+class ClientArray implements UserDataArray, UserData {
+  readonly type: number;
+  readonly entryLength: number;
+  readonly entryCount: number;
+  private readonly mm: Mm;
+  private readonly address: bigint;
+  /** Byte of the array at which the entry begins that `entry` named last. */
+  private at = 0;
+  /** Bytes of the array that the batch holds. */
+  private first = 0;
+  private end = 0;
+
+  constructor(mm: Mm, type: number, address: bigint, entryLength: number, entryCount: number) {
+    this.mm = mm;
+    this.type = type;
+    this.address = address;
+    this.entryLength = entryLength;
+    this.entryCount = entryCount;
+  }
+
+  get length(): number {
+    return this.entryLength;
+  }
+
+  entry(index: number): UserData {
+    this.at = index * this.entryLength;
+    return this;
+  }
+
+  copyIn(offset: number, into: Uint8Array): boolean {
+    const from = this.at + offset;
+    if (!this.holds(from, into.length) && !this.fetch(from, into.length)) {
+      return this.mm.copyIn(this.address + BigInt(from), into);
+    }
+    for (let i = 0, at = from - this.first; i < into.length; i++) into[i] = batch[at + i] as number;
+    return true;
+  }
+
+  copyOut(offset: number, from: Uint8Array): boolean {
+    this.end = this.first;
+    return this.mm.copyOut(this.address + BigInt(this.at + offset), from);
+  }
+
+  private holds(from: number, length: number): boolean {
+    return batched === this && from >= this.first && from + length <= this.end;
+  }
+
+  /** False where not all of a batch can be read, or it would be too small: then an entry is read for itself. */
+  private fetch(from: number, length: number): boolean {
+    const bytes = Math.min(BATCH_BYTES, this.entryCount * this.entryLength - from);
+    batched = undefined;
+    if (length > bytes) return false;
+    if (!this.mm.copyIn(this.address + BigInt(from), batch.subarray(0, bytes))) return false;
+    batched = this;
+    this.first = from;
+    this.end = from + bytes;
+    return true;
+  }
 }

@@ -25,7 +25,15 @@ const vfioByNumber = new Map(vfioOps.map((op) => [op.number, op]));
 /** The structure of the call under way. One serves all: a call never begins inside another. */
 const buffer = new Uint8Array(Math.max(...ioctlOps.map((op) => op.type.size)));
 const view = new DataView(buffer.buffer);
-const accessors = new Map(ioctlOps.map((op) => [op, op.type.on(view)]));
+/** How each structure is seen in it. */
+const windows = new Map(
+  ioctlOps.map((op) => [
+    op,
+    { accessor: op.type.on(view), bytes: buffer.subarray(0, op.type.size) },
+  ]),
+);
+/** The first word: the size that the client states. */
+const sizeWord = buffer.subarray(0, 4);
 
 /** An open /dev/iommu. Source: iommufd_fops_ioctl() of main.c. */
 export class IommufdFile implements DeviceFile {
@@ -84,10 +92,11 @@ export class IommufdFile implements DeviceFile {
   private iommufdIoctl(task: Task, cmd: number, arg: bigint, record?: Partial<Recorded>): number {
     const op = byNumber.get(cmd);
     if (record && op) noteStruct(record, op, task.mm, arg);
-    const userSize = readStruct(task.mm, arg, op, cmd);
-    if (!op) throw noSuchIoctl(cmd);
-    const bytes = buffer.subarray(0, op.type.size);
-    const call = new Call(this.context, task, accessors.get(op) as never, bytes, arg, userSize);
+    const window = op && windows.get(op);
+    const userSize = readStruct(task.mm, arg, op, window?.bytes ?? sizeWord, cmd);
+    if (!op || !window) throw noSuchIoctl(cmd);
+    const { accessor, bytes } = window;
+    const call = new Call(this.context, task, accessor as never, bytes, arg, userSize);
     return run(op, call);
   }
 
@@ -122,11 +131,17 @@ function run(op: IoctlOp, call: Call<never>): number {
  * has beyond ours must be 0. The size word comes before everything else: even an unknown number with a bad pointer is EFAULT.
  * @returns the size that the client states
  */
-function readStruct(mm: Mm, arg: bigint, op: IoctlOp | undefined, cmd: number): number {
-  const size = op?.type.size ?? 4;
+function readStruct(
+  mm: Mm,
+  arg: bigint,
+  op: IoctlOp | undefined,
+  bytes: Uint8Array,
+  cmd: number,
+): number {
+  const size = bytes.length;
   // One copy serves nearly all calls; only a structure at the very end of a mapping needs the careful way.
-  const whole = mm.copyIn(arg, buffer.subarray(0, size));
-  if (!whole) copyFromUser(mm, arg, buffer.subarray(0, 4));
+  const whole = mm.copyIn(arg, bytes);
+  if (!whole) copyFromUser(mm, arg, sizeWord);
   const userSize = view.getUint32(0, true);
   if (!op) throw noSuchIoctl(cmd);
   if (userSize < op.minSize) {
@@ -138,7 +153,7 @@ function readStruct(mm: Mm, arg: bigint, op: IoctlOp | undefined, cmd: number): 
   if (userSize > size) checkZeroTail(mm, arg + BigInt(size), userSize - size, op.type);
   const known = Math.min(userSize, size);
   if (!whole) copyFromUser(mm, arg, buffer.subarray(0, known));
-  buffer.fill(0, known, size);
+  if (known < size) bytes.fill(0, known);
   return userSize;
 }
 

@@ -222,16 +222,14 @@ export class IoPagetable extends IovaSpace {
   }
 
   private checkUnmap(area: Area, start: bigint, last: bigint): ErrnoError | undefined {
+    if (!area.locks && area.start >= start && area.last <= last) return undefined;
     const where = range(area.start, area.last);
     if (area.locks)
       return new ErrnoError('EBUSY', `the map at ${where} is in use by a hardware queue`);
-    if (area.start < start || area.last > last) {
-      return new ErrnoError(
-        'ENOENT',
-        `${range(start, last)} would cut the map at ${where}: only whole maps can go`,
-      );
-    }
-    return undefined;
+    return new ErrnoError(
+      'ENOENT',
+      `${range(start, last)} would cut the map at ${where}: only whole maps can go`,
+    );
   }
 
   private removeArea(area: Area): void {

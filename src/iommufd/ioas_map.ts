@@ -30,10 +30,8 @@ const PAGE_MASK = BigInt(PAGE_SIZE - 1);
 /** A DMA-buf map holds fewer pages than a batch of Linux can count. */
 const MAX_DMABUF_PAGES = 2n ** 32n - 1n;
 
-function checkRange(fields: Readonly<Record<string, bigint>>): void {
-  for (const [name, value] of Object.entries(fields)) {
-    if (value >= U64_MAX) throw new ErrnoError('EOVERFLOW', `${name} is 2^64-1`);
-  }
+function checkBelowLast(name: string, value: bigint): void {
+  if (value >= U64_MAX) throw new ErrnoError('EOVERFLOW', `${name} is 2^64-1`);
 }
 
 function checkAccess(flags: number): void {
@@ -114,7 +112,8 @@ export function ioasMap(call: Call<Cmd<typeof iommu_ioas_map>>): void {
   const { cmd, context, task } = call;
   checkFlags(cmd.flags, MAP_FLAGS);
   checkReserved(cmd.__reserved);
-  checkRange({ iova: cmd.iova, length: cmd.length });
+  checkBelowLast('iova', cmd.iova);
+  checkBelowLast('length', cmd.length);
   checkAccess(cmd.flags);
   context.withIoas(cmd.ioas_id, ({ table }) => {
     const iova = fixedIova(cmd.flags, cmd.iova);
@@ -127,7 +126,8 @@ export function ioasMap(call: Call<Cmd<typeof iommu_ioas_map>>): void {
 export function ioasMapFile(call: Call<Cmd<typeof iommu_ioas_map_file>>): void {
   const { cmd, context } = call;
   checkFlags(cmd.flags, MAP_FLAGS);
-  checkRange({ iova: cmd.iova, length: cmd.length });
+  checkBelowLast('iova', cmd.iova);
+  checkBelowLast('length', cmd.length);
   checkAccess(cmd.flags);
   context.withIoas(cmd.ioas_id, ({ table }) => {
     const { start, length } = cmd;
@@ -172,7 +172,9 @@ export function ioasCopy(call: Call<Cmd<typeof iommu_ioas_copy>>): void {
   const { cmd, context } = call;
   convertSyzkallerIova(context, cmd);
   checkFlags(cmd.flags, MAP_FLAGS);
-  checkRange({ length: cmd.length, src_iova: cmd.src_iova, dst_iova: cmd.dst_iova });
+  checkBelowLast('length', cmd.length);
+  checkBelowLast('src_iova', cmd.src_iova);
+  checkBelowLast('dst_iova', cmd.dst_iova);
   checkAccess(cmd.flags);
   const slices = context.withIoas(cmd.src_ioas_id, ({ table }) =>
     table.slices(cmd.src_iova, cmd.length),
@@ -194,7 +196,10 @@ export function ioasUnmap(call: Call<Cmd<typeof iommu_ioas_unmap>>): void {
   const { cmd } = call;
   call.context.withIoas(cmd.ioas_id, ({ table }) => {
     const everything = cmd.iova === 0n && cmd.length === U64_MAX;
-    if (!everything) checkRange({ iova: cmd.iova, length: cmd.length });
+    if (!everything) {
+      checkBelowLast('iova', cmd.iova);
+      checkBelowLast('length', cmd.length);
+    }
     const { unmapped, error } = everything
       ? table.unmap(0n, IOVA_LAST)
       : unmapIova(table, cmd.iova, cmd.length);

@@ -13,6 +13,9 @@ import { Capability } from '../kernel/task.ts';
 import { AccountMode } from '../memory/accounting.ts';
 import { type Call, checkReserved } from './call.ts';
 
+/** The part that is written back. */
+const VALUE = option.offsetof('val64');
+
 type OptionCall = Call<Cmd<typeof iommu_option>>;
 
 /** IOMMU_OPTION: only `val64` is written back. */
@@ -29,7 +32,7 @@ export function optionIoctl(call: OptionCall): void {
     default:
       throw new ErrnoError('EOPNOTSUPP', `there is no option ${cmd.option_id}`);
   }
-  call.respondPart(option.offsetof('val64'), 8);
+  call.respondPart(VALUE, 8);
 }
 
 const noSuchOp = (op: number): ErrnoError =>

@@ -194,6 +194,12 @@ function pagesOf(runs: readonly FrameRun[]): number[] {
 const convert = (access: Access, iova: bigint): bigint =>
   access.table ? syzkallerIova(access.table, iova) : 0n;
 
+/** What an ACCESS_RW moves; one serves all of up to a page. */
+const page = new Uint8Array(PAGE_SIZE);
+
+const bytesOf = (length: number): Uint8Array =>
+  length <= PAGE_SIZE ? page.subarray(0, length) : new Uint8Array(length);
+
 /** IOMMU_TEST_OP_ACCESS_RW */
 export function accessRw({ call, cmd, arg }: TestCall<'access_rw'>): void {
   const { flags, length, uptr } = arg;
@@ -201,7 +207,7 @@ export function accessRw({ call, cmd, arg }: TestCall<'access_rw'>): void {
   checkFlags(flags, MOCK_ACCESS_RW_WRITE | MOCK_ACCESS_RW_SLOW_PATH | MOCK_FLAGS_ACCESS_SYZ);
   const { access } = accessOf(call.task, cmd.id);
   const { mm } = call.task;
-  const data = new Uint8Array(Number(length));
+  const data = bytesOf(Number(length));
   const write = (flags & MOCK_ACCESS_RW_WRITE) !== 0;
   if (write) copyFromUser(mm, uptr, data);
   const iova = flags & MOCK_FLAGS_ACCESS_SYZ ? convert(access, arg.iova) : arg.iova;

@@ -17,6 +17,7 @@ import { type Domain, DomainType, type NestedDomain } from '../../iommu/domain.t
 import { DomainFlags } from '../../iommu/ops.ts';
 import {
   copyStructFromUser,
+  fillStructFromUser,
   type Invalidation,
   type UserData,
   type UserDataArray,
@@ -25,6 +26,10 @@ import { attachMock, setMockPasid } from './mock_attach.ts';
 import type { MockViommu } from './mock_viommu.ts';
 
 const ENTRY = iommu_hwpt_invalidate_selftest;
+const ENTRY_LEAST = ENTRY.offsetofend('iotlb_id');
+/** The entry that is being carried out. */
+const entryBytes = new Uint8Array(ENTRY.size);
+const entryFields = ENTRY.on(new DataView(entryBytes.buffer));
 
 /** A guest's translation of the test driver: nothing but a cache to invalidate. Counterpart of `struct mock_iommu_domain_nested`. */
 export class MockNestedDomain extends BaseDomain<typeof DomainType.NESTED> implements NestedDomain {
@@ -64,7 +69,7 @@ export class MockNestedDomain extends BaseDomain<typeof DomainType.NESTED> imple
     return setMockPasid(this, device, pasid, old);
   }
 
-  /** Each entry is read when its turn comes: what is before a bad one is done. */
+  /** One entry after another: what is before a bad one is done. */
   invalidate(array: UserDataArray): Invalidation {
     if (array.type !== IOMMU_HWPT_INVALIDATE_DATA_SELFTEST)
       return { result: -Errno.EINVAL, handled: 0 };
@@ -77,9 +82,9 @@ export class MockNestedDomain extends BaseDomain<typeof DomainType.NESTED> imple
 
   private invalidateOne(entry: UserData): number {
     const type = IOMMU_HWPT_INVALIDATE_DATA_SELFTEST;
-    const bytes = copyStructFromUser(entry, type, ENTRY.size, ENTRY.offsetofend('iotlb_id'));
-    if (typeof bytes === 'number') return bytes;
-    const { flags, iotlb_id: id } = ENTRY.on(new DataView(bytes.buffer));
+    const error = fillStructFromUser(entry, type, entryBytes, ENTRY_LEAST);
+    if (error !== 0) return error;
+    const { flags, iotlb_id: id } = entryFields;
     if ((flags & ~IOMMU_TEST_INVALIDATE_FLAG_ALL) !== 0) return -Errno.EOPNOTSUPP;
     if (id > MOCK_NESTED_DOMAIN_IOTLB_ID_MAX) return -Errno.EINVAL; // even where all are meant
     if (flags & IOMMU_TEST_INVALIDATE_FLAG_ALL) this.iotlb.fill(0);
