@@ -23,9 +23,8 @@ export function clientArray(
 
 /** Entries are fetched so many bytes at a time: one copy from another process costs as much as the work of many entries. */
 const BATCH_BYTES = 4096;
-const batch = new Uint8Array(BATCH_BYTES);
-/** Whose entries the batch holds. */
-let batched: ClientArray | undefined;
+/** One serves all, and knows whose entries it holds. */
+const batch = { bytes: new Uint8Array(BATCH_BYTES), owner: undefined as ClientArray | undefined };
 
 /** Entries that are read when their turn comes, or a little before. */
 class ClientArray implements UserDataArray, UserData {
@@ -72,16 +71,16 @@ class ClientArray implements UserDataArray, UserData {
   }
 
   private holds(from: number, length: number): boolean {
-    return batched === this && from >= this.first && from + length <= this.end;
+    return batch.owner === this && from >= this.first && from + length <= this.end;
   }
 
   /** False where not all of a batch can be read, or it would be too small: then an entry is read for itself. */
   private fetch(from: number, length: number): boolean {
     const bytes = Math.min(BATCH_BYTES, this.entryCount * this.entryLength - from);
-    batched = undefined;
+    batch.owner = undefined;
     if (length > bytes) return false;
-    if (!this.mm.copyIn(this.address + BigInt(from), batch.subarray(0, bytes))) return false;
-    batched = this;
+    if (!this.mm.copyIn(this.address + BigInt(from), batch.bytes.subarray(0, bytes))) return false;
+    batch.owner = this;
     this.first = from;
     this.end = from + bytes;
     return true;
