@@ -61,7 +61,8 @@ class ClientArray implements UserDataArray, UserData {
     if (!this.holds(from, into.length) && !this.fetch(from, into.length)) {
       return this.mm.copyIn(this.address + BigInt(from), into);
     }
-    for (let i = 0, at = from - this.first; i < into.length; i++) into[i] = batch[at + i] as number;
+    for (let i = 0, at = from - this.first; i < into.length; i++)
+      into[i] = batch.bytes[at + i] as number;
     return true;
   }
 
