@@ -121,15 +121,21 @@ export class MemoryTransfer {
   /** From our buffer, at an offset in the arena. */
   private takeOut(source: number, into: Uint8Array, at: number, length: number): void {
     const { u8 } = this.arena;
-    if (length > FEW_BYTES) into.set(u8.subarray(source, source + length), at);
-    else for (let i = 0; i < length; i += 1) into[at + i] = u8[source + i] as number;
+    if (length > FEW_BYTES) {
+      into.set(u8.subarray(source, source + length), at);
+      return;
+    }
+    for (let i = 0; i < length; i += 1) into[at + i] = u8[source + i] as number;
   }
 
   private putIn(from: Uint8Array, at: number, length: number): void {
     const { u8 } = this.arena;
     const { data } = this;
-    if (length > FEW_BYTES) u8.set(from.subarray(at, at + length), data);
-    else for (let i = 0; i < length; i += 1) u8[data + i] = from[at + i] as number;
+    if (length > FEW_BYTES) {
+      u8.set(from.subarray(at, at + length), data);
+      return;
+    }
+    for (let i = 0; i < length; i += 1) u8[data + i] = from[at + i] as number;
   }
 
   private through(

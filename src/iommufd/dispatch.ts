@@ -19,19 +19,20 @@ import { hex } from './iova.ts';
 
 /** IOMMU_TEST_CMD is the last number that iommufd answers itself; all others may be VFIO's. */
 const LAST_NR = IOMMUFD_CMD_BASE + 32;
-const byNumber = new Map(ioctlOps.map((op) => [op.number, op]));
 const vfioByNumber = new Map(vfioOps.map((op) => [op.number, op]));
 
 /** The structure of the call under way. One serves all: a call never begins inside another. */
 const buffer = new Uint8Array(Math.max(...ioctlOps.map((op) => op.type.size)));
 const view = new DataView(buffer.buffer);
-/** How each structure is seen in it. */
-const windows = new Map(
-  ioctlOps.map((op) => [
-    op,
-    { accessor: op.type.on(view), bytes: buffer.subarray(0, op.type.size) },
-  ]),
+/** What each number means, and how its structure is seen in the buffer. */
+const byNumber = new Map(
+  ioctlOps.map((op) => {
+    const { size } = op.type;
+    const accessor = op.type.on(view) as never;
+    return [op.number, { op, size, end: BigInt(size), accessor, bytes: buffer.subarray(0, size) }];
+  }),
 );
+type Known = typeof byNumber extends Map<number, infer T> ? T : never;
 /** The first word: the size that the client states. */
 const sizeWord = buffer.subarray(0, 4);
 
@@ -90,14 +91,16 @@ export class IommufdFile implements DeviceFile {
   }
 
   private iommufdIoctl(task: Task, cmd: number, arg: bigint, record?: Partial<Recorded>): number {
-    const op = byNumber.get(cmd);
-    if (record && op) noteStruct(record, op, task.mm, arg);
-    const window = op && windows.get(op);
-    const userSize = readStruct(task.mm, arg, op, window?.bytes ?? sizeWord, cmd);
-    if (!op || !window) throw noSuchIoctl(cmd);
-    const { accessor, bytes } = window;
-    const call = new Call(this.context, task, accessor as never, bytes, arg, userSize);
-    return run(op, call);
+    const { mm } = task;
+    const known = byNumber.get(cmd);
+    if (!known) {
+      copyFromUser(mm, arg, sizeWord);
+      throw noSuchIoctl(cmd);
+    }
+    const { op, accessor, bytes } = known;
+    if (record) noteStruct(record, op, mm, arg);
+    const userSize = readStruct(mm, arg, known);
+    return run(op, new Call(this.context, task, accessor, bytes, arg, userSize));
   }
 
   private vfioIoctl(task: Task, cmd: number, arg: bigint, record?: Partial<Recorded>): number {
@@ -131,26 +134,18 @@ function run(op: IoctlOp, call: Call<never>): number {
  * has beyond ours must be 0. The size word comes before everything else: even an unknown number with a bad pointer is EFAULT.
  * @returns the size that the client states
  */
-function readStruct(
-  mm: Mm,
-  arg: bigint,
-  op: IoctlOp | undefined,
-  bytes: Uint8Array,
-  cmd: number,
-): number {
-  const size = bytes.length;
+function readStruct(mm: Mm, arg: bigint, { op, size, end, bytes }: Known): number {
   // One copy serves nearly all calls; only a structure at the very end of a mapping needs the careful way.
   const whole = mm.copyIn(arg, bytes);
   if (!whole) copyFromUser(mm, arg, sizeWord);
   const userSize = view.getUint32(0, true);
-  if (!op) throw noSuchIoctl(cmd);
   if (userSize < op.minSize) {
     throw new ErrnoError(
       'EINVAL',
       `size ${userSize} is less than ${op.minSize}, the first version of ${op.type.cName}`,
     );
   }
-  if (userSize > size) checkZeroTail(mm, arg + BigInt(size), userSize - size, op.type);
+  if (userSize > size) checkZeroTail(mm, arg + end, userSize - size, op.type);
   const known = Math.min(userSize, size);
   if (!whole) copyFromUser(mm, arg, buffer.subarray(0, known));
   if (known < size) bytes.fill(0, known);
@@ -160,6 +155,8 @@ function readStruct(
 const TAIL_CHUNK = 4096;
 /** Where tails are read to. One serves all, as with the structures. */
 const tail = new Uint8Array(TAIL_CHUNK);
+/** Its first bytes, by their number: most tails are short, and a view costs as much as the rest of the check. */
+const shortTails = Array.from({ length: 65 }, (_, length) => tail.subarray(0, length));
 
 /** The index of the first byte that is not 0, or -1. A plain loop: findIndex calls back for each byte, 1 us for a short tail. */
 function firstNonZero(bytes: Uint8Array): number {
@@ -174,21 +171,25 @@ export function checkZeroTail(
   length: number,
   type: StructType<unknown>,
 ): void {
+  const short = shortTails[length];
+  if (short !== undefined && mm.copyIn(address, short)) return checkZero(short, address, type);
   for (let done = 0; done < length;) {
     const at = address + BigInt(done);
     const toPageEnd = TAIL_CHUNK - Number(at & BigInt(TAIL_CHUNK - 1));
     const part = tail.subarray(0, Math.min(length - done, toPageEnd));
     copyFromUser(mm, at, part);
-    const bad = firstNonZero(part);
-    if (bad >= 0) {
-      const where = hex(at + BigInt(bad));
-      throw new ErrnoError(
-        'E2BIG',
-        `the byte at ${where}, beyond the ${type.size} bytes of ${type.cName}, is not 0`,
-      );
-    }
+    checkZero(part, at, type);
     done += part.length;
   }
+}
+
+function checkZero(bytes: Uint8Array, address: bigint, type: StructType<unknown>): void {
+  const bad = firstNonZero(bytes);
+  if (bad < 0) return;
+  throw new ErrnoError(
+    'E2BIG',
+    `the byte at ${hex(address + BigInt(bad))}, beyond the ${type.size} bytes of ${type.cName}, is not 0`,
+  );
 }
 
 interface Recorded {
