@@ -33,6 +33,8 @@ export interface Libc {
   >;
   readonly munmap: Fn<[address: number, length: number]>;
   errno(): number;
+  /** The bytes at an address, not a copy. */
+  view(address: number, length: number): ArrayBuffer;
   newArena(sizeBytes: number): Arena;
 }
 
@@ -87,6 +89,7 @@ function bind(koffi: typeof Koffi): Libc {
     mmap: bound('mmap', word, [word, 'size_t', 'int', 'int', 'int', word]),
     munmap: bound('munmap', 'int', [word, 'size_t']),
     errno: () => koffi.errno(),
+    view: (address, length) => koffi.view(BigInt(address), length),
     newArena: (sizeBytes) => new Arena(sizeBytes, (bytes) => koffi.address(bytes)),
   };
 }

@@ -23,6 +23,8 @@ export interface RamOptions {
   readonly firstFrame?: number;
   /** How much there is, in frames, a multiple of 2048; it is made as it is used. Default 4 GiB. */
   readonly frames?: number;
+  /** Lanes of the `index`-th 4 MiB, where the bytes are somebody else's too. Default: new ones. */
+  readonly chunk?: (index: number) => Uint32Array;
   /** Each allocation passes a fault point of these. */
   readonly faults?: Faults;
 }
@@ -39,6 +41,7 @@ export class Ram {
   /** For walkers: lanes of frame f are `chunks[i >>> MAX_RUN_LG2]` from lane `(i & mask) << 9` on, i = f - firstFrame. */
   readonly chunks: Uint32Array[] = [];
   readonly #faults: Faults;
+  readonly #newChunk: (index: number) => Uint32Array;
   readonly #states: Uint8Array[] = [];
   /** Indices of free runs by lg2; an entry counts only while the state of its frame agrees. */
   readonly #free: number[][] = Array.from({ length: MAX_RUN_LG2 + 1 }, () => []);
@@ -48,6 +51,7 @@ export class Ram {
     this.firstFrame = options.firstFrame ?? RAM_FIRST_FRAME;
     this.frames = options.frames ?? 2 ** 21;
     this.#faults = options.faults ?? new Faults();
+    this.#newChunk = options.chunk ?? (() => new Uint32Array(CHUNK_FRAMES * FRAME_LANES));
     if (this.frames % CHUNK_FRAMES !== 0 || this.firstFrame % CHUNK_FRAMES !== 0) {
       throw new RangeError(`RAM starts and ends at a multiple of ${CHUNK_FRAMES} frames`);
     }
@@ -113,7 +117,8 @@ export class Ram {
   /** The bytes of `frames` frames of one run, not a copy. */
   bytes(frame: number, frames = 1): Uint8Array {
     const lanes = this.lanesOf(frame);
-    return new Uint8Array(lanes.buffer, this.laneOf(frame) * 4, frames * FRAME_SIZE);
+    const start = lanes.byteOffset + this.laneOf(frame) * 4;
+    return new Uint8Array(lanes.buffer, start, frames * FRAME_SIZE);
   }
 
   #pop(lg2: number): number {
@@ -132,7 +137,7 @@ export class Ram {
   #grow(): number {
     const index = this.chunks.length * CHUNK_FRAMES;
     if (index >= this.frames) return -1;
-    this.chunks.push(new Uint32Array(CHUNK_FRAMES * FRAME_LANES));
+    this.chunks.push(this.#newChunk(this.chunks.length));
     this.#states.push(new Uint8Array(CHUNK_FRAMES));
     return index;
   }
