@@ -29,11 +29,15 @@ function mirror() {
 
 /** apt with Debian's own suites, which carry newer kernels than the system's release. */
 export class PrivateApt {
-  /** @param {string} folder  where lists and downloads are kept */
-  constructor(folder) {
+  /**
+   * @param {string} folder  where lists and downloads are kept
+   * @param {{ suites?: readonly string[], hasSystemPackages?: boolean }} [options]  with `hasSystemPackages: false` nothing counts as
+   *   installed, so that a package comes with all that it needs
+   */
+  constructor(folder, { suites = ['trixie-backports', 'sid'], hasSystemPackages = true } = {}) {
     for (const command of ['apt-get', 'apt-cache', 'dpkg-deb'])
       if (!have(command))
-        throw new Skip(`${command} is missing: the kernel's source comes as a Debian package`);
+        throw new Skip(`${command} is missing: what is tested with comes as a Debian package`);
     if (!existsSync(keyring))
       throw new Skip(
         `${keyring} is missing: install it with: apt-get install debian-archive-keyring`,
@@ -41,17 +45,18 @@ export class PrivateApt {
     this.folder = folder;
     for (const part of ['etc', 'parts', 'state/lists/partial', 'cache/archives/partial'])
       mkdirSync(join(folder, part), { recursive: true });
-    const suites = ['trixie-backports', 'sid'];
     writeFileSync(
       join(folder, 'etc/sources.list'),
       suites.map((suite) => `deb [signed-by=${keyring}] ${mirror()} ${suite} main\n`).join(''),
     );
+    const ownStatus = join(folder, 'status');
+    if (!hasSystemPackages) writeFileSync(ownStatus, '');
     const settings = {
       'Dir::Etc::sourcelist': join(folder, 'etc/sources.list'),
       'Dir::Etc::sourceparts': join(folder, 'parts'),
       'Dir::Etc::preferencesparts': join(folder, 'parts'),
       'Dir::State': join(folder, 'state'),
-      'Dir::State::status': '/var/lib/dpkg/status',
+      'Dir::State::status': hasSystemPackages ? '/var/lib/dpkg/status' : ownStatus,
       'Dir::Cache': join(folder, 'cache'),
       'APT::Sandbox::User': 'root',
       'Acquire::Retries': '1',
@@ -90,6 +95,29 @@ export class PrivateApt {
         `the package ${name} could not be downloaded: ${done.stderr.trim() || 'no network?'}`,
       );
     return join(folder, file);
+  }
+
+  /**
+   * Downloads a package with all that it needs and is not installed, and returns the files' paths.
+   * @param {string} name
+   * @param {string} suite  that is preferred
+   */
+  downloadWithAll(name, suite) {
+    const done = spawnSync(
+      'apt-get',
+      [
+        ...['-qq', '-y', '-d', '--no-install-recommends', ...this.options],
+        ...['-o', 'Debug::NoLocking=true', 'install', '-t', suite, name],
+      ],
+      { encoding: 'utf8' },
+    );
+    const folder = join(this.folder, 'cache/archives');
+    const files = readdirSync(folder).filter((file) => file.endsWith('.deb'));
+    if (done.status !== 0 || files.length === 0)
+      throw new Skip(
+        `the package ${name} could not be downloaded: ${done.stderr.trim().split('\n')[0] || 'no network?'}`,
+      );
+    return files.map((file) => join(folder, file));
   }
 }
 
