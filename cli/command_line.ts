@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { existsSync, readFileSync } from 'node:fs';
 import { OUR_FAILURE } from './exit_status.ts';
 import type { RunArguments } from './run_arguments.ts';
@@ -39,6 +39,8 @@ Examples:
   iommulator run --strace -o trace.txt -- ./prog
                                              calls in a file
   iommulator run --summary -- make check     every process that make starts is served
+  iommulator run --strace --fail-nth 3 -- ./prog
+                                             the third thing that can fail does
 
 Exit status:
   that of PROGRAM; 128 + N when signal N killed it
@@ -62,7 +64,14 @@ interface RunOptions {
   readonly fast?: true;
   readonly allowIoUring?: true;
   readonly asRoot?: true;
+  readonly failNth?: number;
+  readonly check?: true;
   readonly machine?: string;
+}
+
+function countFromOne(text: string): number {
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('Give a number from 1 on.');
 }
 
 function runCommand(found: (run: RunArguments) => void): Command {
@@ -91,11 +100,17 @@ function runCommand(found: (run: RunArguments) => void): Command {
       '--as-root',
       'answer privileged requests as for root, though iommulator was not started by it',
     )
+    .option(
+      '--fail-nth <n>',
+      'fail the n-th fault point: an allocation, a pin or a command, counted over the run',
+      countFromOne,
+    )
+    .option('--check', 'after each failure that was injected, see that nothing has changed')
     .passThroughOptions()
     .addHelpText('after', aboutRun);
   return command.action((program: string, args: string[], options: RunOptions) => {
     const { strace = false, output, summary = false, fast = false, allowIoUring = false } = options;
-    const { asRoot = false, machine } = options;
+    const { asRoot = false, machine, failNth, check = false } = options;
     if (output !== undefined && !strace && !summary) {
       command.error('error: -o needs something to write: add --strace, --summary or both');
     }
@@ -107,6 +122,8 @@ function runCommand(found: (run: RunArguments) => void): Command {
       fast,
       allowIoUring,
       asRoot,
+      failNth,
+      check,
       machine,
     });
   });

@@ -3,6 +3,7 @@ import type { Device, Served } from '../host/device.ts';
 import { sysfsTree } from '../host/sysfs_tree.ts';
 import type { Iommufd } from '../src/iommufd/iommufd.ts';
 import type { Machine } from '../src/machine/machine.ts';
+import { machineState } from '../src/machine/state.ts';
 
 const MISC_MAJOR = 10;
 /** Linux takes a free one; the highest of those that it hands out to drivers that ask is what a small machine shows. */
@@ -49,5 +50,5 @@ export function serve(machine: Machine): Served {
     functions,
     devices.map(({ path }) => path),
   );
-  return { devices, tree };
+  return { devices, tree, faults: machine.iommufd.faults, state: () => machineState(machine) };
 }

@@ -38,6 +38,10 @@ export const tracing = (printer: Printer, looks: LastLooks): Observer => ({
   called: (pid, fd, _file, cmd, arg, result) => printer.called(pid, { fd, cmd, arg, result }),
   accessed: (pid, fd, file, access) => printer.accessed(pid, fd, file, access),
   signalled: (_pid, fd) => printer.afterwards(`interrupt: eventfd ${fd} is signalled`),
+  injected: ({ nth, kind, difference }) => {
+    const trace = difference === '' ? '' : `, which left a trace: ${difference}`;
+    printer.afterwards(`fault point ${nth} (${kind}) was made to fail${trace}`);
+  },
   closed: (file) => printer.closed(file.name, looks.of(file)),
   other: (pid, text) => printer.other(pid, text),
 });
@@ -75,6 +79,9 @@ export const all = (observers: readonly Observer[], looks: LastLooks): Observer 
   },
   signalled: (...event) => {
     for (const each of observers) each.signalled?.(...event);
+  },
+  injected: (event) => {
+    for (const each of observers) each.injected?.(event);
   },
   closed: (file) => {
     for (const each of observers) each.closed?.(file);

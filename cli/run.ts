@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { openSync } from 'node:fs';
 import { isatty } from 'node:tty';
+import type { Injected } from '../host/fault_injection.ts';
 import { HostError } from '../host/host_error.ts';
 import type { Observer } from '../host/observer.ts';
 import { run } from '../host/run.ts';
 import type { Served } from '../host/device.ts';
 import type { MachineDescription } from '../src/machine/description.ts';
 import type { DmaObserver } from '../src/pci/dma.ts';
+import { OUR_FAILURE } from './exit_status.ts';
 import { DescriptorSink, type LineSink } from './line_sink.ts';
 import type { RunArguments } from './run_arguments.ts';
 import { styleFor } from './style.ts';
@@ -27,6 +29,8 @@ function openOutput(path: string): number {
 interface Reports {
   readonly observer: Observer;
   readonly dma: DmaObserver | undefined;
+  /** Failures that were asked for, as they happen. */
+  readonly injections: readonly Injected[];
   finish(exitStatus: number): void;
 }
 
@@ -56,9 +60,12 @@ async function reportsOf(
       for (const line of summary.lines()) sink.line(line);
     });
   }
+  const injections: Injected[] = [];
+  observers.push({ injected: (event) => injections.push(event) });
   return {
     observer: all(observers, looks),
     dma,
+    injections,
     finish: (exitStatus) => {
       for (const report of atEnd) report(exitStatus);
     },
@@ -90,20 +97,38 @@ async function described(name: string): Promise<MachineDescription> {
 export async function runCommand(options: RunArguments): Promise<number> {
   const fd = options.output === undefined ? STANDARD_ERROR : openOutput(options.output);
   const sink = new DescriptorSink(fd);
-  const wanted = options.strace || options.summary;
+  const { strace, summary, failNth, check } = options;
+  const wanted = strace || summary || failNth !== undefined || check;
   const reports = wanted ? await reportsOf(options, sink, isatty(fd)) : undefined;
-  const { exitStatus, why } = await run({
+  const {
+    exitStatus,
+    why,
+    faultPoints = 0,
+  } = await run({
     command: options.command,
     devices: () => serveMachine(options.machine, reports?.dma),
     asRoot: options.asRoot,
     fast: options.fast,
     allowIoUring: options.allowIoUring,
+    failNth: failNth ?? 0,
+    check,
     ...(reports && { observer: reports.observer }),
   });
   if (why !== '') console.error(`iommulator: ${why}`);
   reports?.finish(exitStatus);
+  if (failNth !== undefined && !reports?.injections.some(({ nth }) => nth === failNth)) {
+    console.error(
+      `iommulator: the run passed ${faultPoints} fault points: number ${failNth} was not reached`,
+    );
+  }
+  const wrong = reports?.injections.filter(({ difference }) => difference !== '') ?? [];
+  for (const { nth, difference } of wrong) {
+    console.error(
+      `iommulator: the call in which fault point ${nth} failed left a trace: ${difference}`,
+    );
+  }
   if (sink.failure !== undefined && options.output !== undefined) {
     console.error(`iommulator: ${options.output} is incomplete: ${sink.failure}`);
   }
-  return exitStatus;
+  return wrong.length > 0 ? OUR_FAILURE : exitStatus;
 }

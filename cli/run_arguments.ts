@@ -16,6 +16,10 @@ export interface RunArguments {
   readonly allowIoUring: boolean;
   /** Capabilities that we lack ourselves count as held by the program. */
   readonly asRoot: boolean;
+  /** Which fault point of the run fails; undefined: none. */
+  readonly failNth: number | undefined;
+  /** After each injected failure, see that nothing has changed. */
+  readonly check: boolean;
   /** A preset or a machine file; the default machine where undefined. */
   readonly machine: string | undefined;
 }
@@ -26,6 +30,7 @@ const switches = {
   '--fast': 'fast',
   '--allow-io-uring': 'allowIoUring',
   '--as-root': 'asRoot',
+  '--check': 'check',
 } as const;
 
 const isSwitch = (text: string): text is keyof typeof switches => Object.hasOwn(switches, text);
@@ -44,6 +49,7 @@ export function plainRunArguments(argv: readonly string[]): RunArguments | undef
     fast: false,
     allowIoUring: false,
     asRoot: false,
+    check: false,
   };
   let output: string | undefined;
   let at = 0;
@@ -58,5 +64,5 @@ export function plainRunArguments(argv: readonly string[]): RunArguments | undef
   const program = rest.slice(at);
   const nothingToWrite = output !== undefined && !options.strace && !options.summary;
   if (program.length === 0 || nothingToWrite) return undefined;
-  return { command: program, output, machine: undefined, ...options };
+  return { command: program, output, machine: undefined, failNth: undefined, ...options };
 }

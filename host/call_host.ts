@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { TaskHost } from './client_task.ts';
 import type { Device } from './device.ts';
+import type { FaultInjection } from './fault_injection.ts';
 import type { Mappings } from './mappings.ts';
 import type { MemoryTransfer } from './memory_transfer.ts';
 import type { Observer } from './observer.ts';
@@ -12,6 +13,7 @@ export interface CallHost extends TaskHost {
   readonly mappings: Mappings;
   readonly devices: readonly Device[];
   readonly observer: Observer;
+  readonly injection: FaultInjection;
   /** Files beside the host's, where the machine has any. */
   readonly tree: PrivateTree | undefined;
   /** Uid and gid that own the device nodes. */

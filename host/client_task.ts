@@ -51,6 +51,10 @@ export class ClientTask implements Task {
   readonly pidfd: number;
   readonly process: ClientProcess;
   readonly files: ClientFiles;
+  /** Fault points that this thread passes until one fails; 0: none does. */
+  failNth = 0;
+  /** What `failNth` was set to. */
+  asked = 0;
   private readonly host: TaskHost;
 
   constructor(host: TaskHost, tid: number, owner: ClientProcess, pidfd: number) {

@@ -52,13 +52,17 @@ export function dataCalls(host: CallHost): Handlers {
       const found = callerFile(host, fd);
       if (found === 'closed') return void call.reply(-EBADF);
       if (typeof found === 'string') return void call.resume();
+      const isInjected = host.injection.begin(found.task);
       if (observer.accessed === undefined && observer.other === undefined) {
-        return void call.reply(answer(found, isWrite));
+        const result = answer(found, isWrite);
+        if (isInjected) host.injection.end(found.task, result);
+        return void call.reply(result);
       }
       begin(found);
       const start = performance.now();
       const result = answer(found, isWrite);
       const micros = (performance.now() - start) * 1000;
+      if (isInjected) host.injection.end(found.task, result);
       tell(name, isWrite, fd, found, result, micros);
       call.reply(result);
     };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { DeviceFile } from '../src/kernel/file.ts';
 import type { Task } from '../src/kernel/task.ts';
+import type { FaultPoints } from './fault_injection.ts';
 import type { FileTree } from './file_tree.ts';
 
 /** A device node that clients can open. */
@@ -20,4 +21,8 @@ export interface Served {
   readonly devices: readonly Device[];
   /** Files beside the host's: sysfs, and the folders of the device nodes. */
   readonly tree?: FileTree;
+  /** Where failures can be injected. */
+  readonly faults?: FaultPoints;
+  /** What the machine holds, in lines: a failed call leaves them as they were. */
+  readonly state?: () => readonly string[];
 }

@@ -9,8 +9,9 @@ export type TreeNode =
   | {
       readonly kind: 'file';
       readonly mode: number;
-      /** Asked at each open. */
+      /** Asked at each open; only at the first of a file that keeps what is written to it. */
       readonly content: () => string | Uint8Array;
+      readonly keeps: boolean;
     }
   | { readonly kind: 'link'; readonly target: string }
   | {
@@ -56,7 +57,12 @@ export class TreeBuilder {
 
   file(path: string, content: string | (() => string | Uint8Array), mode = 0o444): void {
     const read = typeof content === 'string' ? () => content : content;
-    this.put(path, { kind: 'file', mode, content: read });
+    this.put(path, { kind: 'file', mode, content: read, keeps: false });
+  }
+
+  /** A file that keeps what is written to it. */
+  setting(path: string, initial: string): void {
+    this.put(path, { kind: 'file', mode: 0o600, content: () => initial, keeps: true });
   }
 
   link(path: string, target: string): void {

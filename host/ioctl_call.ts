@@ -6,7 +6,7 @@ const EBADF = 9;
 
 /** ioctl: the hot path. The file is identified by what the number is in the client at this moment. */
 export function ioctlCall(host: CallHost): Handler {
-  const { notification: call, observer } = host;
+  const { notification: call, observer, injection } = host;
   let warnedAbout = 0;
 
   return () => {
@@ -26,13 +26,17 @@ export function ioctlCall(host: CallHost): Handler {
     const cmd = call.uint(1);
     const arg = call.big(2);
     const { file } = found;
+    const isInjected = injection.begin(task);
     if (observer.called === undefined) {
-      call.reply(file.ioctl(task, cmd, arg).value);
+      const { value } = file.ioctl(task, cmd, arg);
+      if (isInjected) injection.end(task, value);
+      call.reply(value);
       return;
     }
     const start = performance.now();
     const result = file.ioctl(task, cmd, arg);
     const micros = (performance.now() - start) * 1000;
+    if (isInjected) injection.end(task, result.value);
     observer.called(task.pid, fd, file, cmd, arg, result, micros);
     call.reply(result.value);
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { DeviceFile, IoctlResult } from '../src/kernel/file.ts';
+import type { Injected } from './fault_injection.ts';
 
 /** One read or write of bytes of a file, after it was answered. */
 export interface Access {
@@ -42,6 +43,8 @@ export interface Observer {
   accessed?(pid: number, fd: number, file: DeviceFile, access: Access, micros: number): void;
   /** The engine signals an eventfd that the process had handed over as descriptor `fd`. */
   signalled?(pid: number, fd: number): void;
+  /** A failure that was asked for has happened, in the call that is told of next. */
+  injected?(event: Injected): void;
   /** The last descriptor of a file was closed. */
   closed?(file: DeviceFile): void;
   /** Anything else on our descriptors (mmap, dup, read), and warnings. */

@@ -47,10 +47,13 @@ export function openDevice(
     return refuse(EACCES, `mode ${device.mode.toString(8)} does not permit it to this user`);
   }
   let file: DeviceFile;
+  const isInjected = host.injection.begin(task);
   try {
     file = device.open(task);
+    if (isInjected) host.injection.end(task, 0);
   } catch (error) {
     if (!(error instanceof ErrnoError)) throw error;
+    if (isInjected) host.injection.end(task, -error.errno);
     return refuse(error.errno, error.message);
   }
   if (flags & O_DIRECT) {

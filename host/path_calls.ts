@@ -15,6 +15,7 @@ import {
 import type { Place } from './file_tree.ts';
 import { DevicePaths, type FoundDevice, type ProcPath, parseProcPath } from './paths.ts';
 import { openDevice } from './open_device.ts';
+import { openFailNth } from './fail_nth.ts';
 import { openStatus } from './proc_status.ts';
 import { treeCalls } from './tree_calls.ts';
 import {
@@ -105,6 +106,7 @@ export function pathCalls(host: CallHost): Handlers {
   const openProc = (path: string, flags: number): void => {
     const proc = parseProcPath(path);
     if (proc?.kind === 'status' && openStatus(host, proc.pid, flags)) return;
+    if (proc?.kind === 'fail-nth' && openFailNth(host, proc.pid, flags)) return;
     if (proc?.kind !== 'fd') return void call.resume();
     const ours = fileAt(proc);
     if (ours === undefined) return void call.resume();

@@ -17,7 +17,7 @@ export interface FoundDevice {
 /** A path of /proc that we answer in part. `pid` undefined is the caller. */
 export type ProcPath =
   | { readonly kind: 'fd'; readonly pid: number | undefined; readonly fd: number }
-  | { readonly kind: 'status'; readonly pid: number | undefined };
+  | { readonly kind: 'status' | 'fail-nth'; readonly pid: number | undefined };
 
 export class DevicePaths {
   private readonly byPath = new Map<string, Device>();
@@ -69,10 +69,13 @@ export class DevicePaths {
 /** The path as one of those in /proc (and /dev/fd) that we answer in part, or undefined. */
 export function parseProcPath(path: string): ProcPath | undefined {
   const last = path.charCodeAt(path.length - 1);
-  if (last === 115 && path.endsWith('/status')) {
-    const match = /^\/proc\/(self|thread-self|\d+)(?:\/task\/(\d+))?\/status$/.exec(path);
+  if ((last === 115 && path.endsWith('/status')) || (last === 104 && path.endsWith('/fail-nth'))) {
+    const match = /^\/proc\/(self|thread-self|\d+)(?:\/task\/(\d+))?\/(status|fail-nth)$/.exec(
+      path,
+    );
     if (match === null) return undefined;
-    return { kind: 'status', pid: pidOf(match[2] ?? match[1]) };
+    const kind = match[3] === 'status' ? 'status' : 'fail-nth';
+    return { kind, pid: pidOf(match[2] ?? match[1]) };
   }
   if (last < 48 || last > 57 || !path.includes('/fd/')) return undefined;
   const match = /^(?:\/dev|\/proc\/(self|thread-self|\d+)(?:\/task\/(\d+))?)\/fd\/(\d+)$/.exec(

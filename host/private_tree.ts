@@ -29,6 +29,8 @@ export class PrivateTree {
   private readonly tops = new Set<string>();
   private folder_: string | undefined;
   private readonly filled = new Set<string>();
+  /** Files whose content is now what clients write. */
+  private readonly kept = new Set<string>();
   /** A client has had a descriptor of one of the directories, or can have inherited one. */
   private isHeld = false;
 
@@ -102,7 +104,8 @@ export class PrivateTree {
     const folder = this.folder();
     const place = join(folder, path);
     const node = this.tree.get(path);
-    if (node?.kind === 'file') write(place, node.content(), node.mode);
+    if (node?.kind === 'file' && !this.kept.has(path)) write(place, node.content(), node.mode);
+    if (node?.kind === 'file' && node.keeps) this.kept.add(path);
     return place;
   }
 

@@ -17,6 +17,8 @@ export interface MmHost {
   readonly transfer: MemoryTransfer;
   readonly mappings: Mappings;
   readonly files: FileMemories;
+  /** Whether a copy is to fail although it could be made. */
+  readonly copyFails: (kind: 'copyin' | 'copyout') => boolean;
   /** Whether a mapping of this file shows one of ours: Linux pins nothing of what a driver shares. */
   readonly isOurs: (device: bigint, inode: bigint) => boolean;
 }
@@ -39,6 +41,8 @@ export class ProcessMm implements Mm {
   /** What was fetched ahead in this call: `peekedBytes` from `peekedStart`; -1 before the first read. */
   private peekedStart = 0n;
   private peekedBytes = -1;
+  /** A copy of the call under way was made to fail. */
+  private failing = false;
   private readonly host: MmHost;
   private readonly probe: number;
   private dead = false;
@@ -69,7 +73,7 @@ export class ProcessMm implements Mm {
 
   copyIn(address: bigint, into: Uint8Array): boolean {
     const tid = this.pid;
-    if (tid === undefined) return false;
+    if (tid === undefined || this.fails('copyin')) return false;
     if (this.current === undefined) return this.host.transfer.read(tid, address, into);
     // The first thing that a call reads is its structure, often in pieces: one look fetches what follows, too.
     const { transfer } = this.host;
@@ -93,13 +97,21 @@ export class ProcessMm implements Mm {
   }
 
   leave(): void {
+    this.failing = false;
     this.current = undefined;
   }
 
   copyOut(address: bigint, from: Uint8Array): boolean {
     const tid = this.pid;
     this.peekedBytes = 0;
-    return tid !== undefined && this.host.transfer.write(tid, address, from);
+    if (tid === undefined || this.fails('copyout')) return false;
+    return this.host.transfer.write(tid, address, from);
+  }
+
+  /** A copy that was made to fail fails again: a call that tries in other pieces would make nothing of it. */
+  private fails(kind: 'copyin' | 'copyout'): boolean {
+    if (this.current === undefined) return false;
+    return this.failing || (this.failing = this.host.copyFails(kind));
   }
 
   mappingAt(address: bigint): Mapping | undefined {

@@ -28,6 +28,10 @@ export interface RunOptions {
   readonly allowIoUring?: boolean;
   /** Answer privileged requests as for root, except where a client gave up a capability that it had. */
   readonly asRoot?: boolean;
+  /** The n-th fault point of the run fails. */
+  readonly failNth?: number;
+  /** See after each injected failure that nothing has changed; the observer is told what has. */
+  readonly check?: boolean;
   /** Called once for each address space, before the engine sees it: the place to set its `pinObserver`. */
   readonly onMm?: (mm: ProcessMm) => void;
   /** Work of the engine that is due by time. */
@@ -42,6 +46,8 @@ export interface RunResult {
   /** Why it was not started; empty where it was. */
   readonly why: string;
   readonly stats: Stats;
+  /** Fault points that were passed, as far as they were counted. */
+  readonly faultPoints?: number;
 }
 
 const RANGE_HIGH = 1024;
@@ -130,6 +136,8 @@ export async function run(options: RunOptions): Promise<RunResult> {
       observer: options.observer ?? {},
       range,
       asRoot: options.asRoot ?? false,
+      failNth: options.failNth ?? 0,
+      check: options.check ?? false,
       permissions,
       allowIoUring: options.allowIoUring ?? false,
       nofile: inherited.nofile,
@@ -155,7 +163,12 @@ export async function run(options: RunOptions): Promise<RunResult> {
       };
     }
     if (waitStatus === undefined) collect(pid, 0);
-    return { exitStatus: exitStatusOf(waitStatus ?? 0), why: '', stats: supervisor.stats };
+    return {
+      exitStatus: exitStatusOf(waitStatus ?? 0),
+      why: '',
+      stats: supervisor.stats,
+      faultPoints: supervisor.injection.passed,
+    };
   } finally {
     undo.run();
   }

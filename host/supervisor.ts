@@ -10,6 +10,7 @@ import { dataCalls } from './data_calls.ts';
 import type { Served } from './device.ts';
 import { execCalls } from './exec_calls.ts';
 import { fdCalls } from './fd_calls.ts';
+import { FaultInjection } from './fault_injection.ts';
 import { FileMemories } from './file_memories.ts';
 import type { FdRange } from './filter.ts';
 import { IdentityCache } from './identity_cache.ts';
@@ -50,6 +51,10 @@ export interface SupervisorOptions {
   readonly range: FdRange;
   readonly permissions: Permissions;
   readonly allowIoUring: boolean;
+  /** Which fault point of the run fails; 0: none. */
+  readonly failNth: number;
+  /** See after each injected failure that nothing has changed. */
+  readonly check: boolean;
   /** Capabilities that we lack ourselves count as held by every client. */
   readonly asRoot: boolean;
   /** Soft RLIMIT_NOFILE of the program. */
@@ -72,6 +77,7 @@ export class Supervisor {
   private readonly notification: Notification;
   private readonly openFiles: OpenFiles;
   private readonly clients: Clients;
+  readonly injection: FaultInjection;
   private readonly fileMemories: FileMemories;
   private readonly tree: PrivateTree | undefined;
   private readonly timers: Timers | undefined;
@@ -108,6 +114,12 @@ export class Supervisor {
     const mappings = new Mappings(libc, arena);
     const { observer, served } = options;
     this.tree = served.tree && new PrivateTree(served.tree);
+    this.injection = new FaultInjection({
+      points: served.faults,
+      nth: options.failNth,
+      state: options.check ? served.state : undefined,
+      told: observer.injected && ((event) => observer.injected?.(event)),
+    });
     this.openFiles = new OpenFiles({ libc, arena, arch }, (file) => {
       this.clients.numbersChanged();
       observer.closed?.(file.file);
@@ -139,6 +151,7 @@ export class Supervisor {
         transfer,
         mappings,
         files: this.fileMemories,
+        copyFails: (kind) => served.faults?.point(kind) ?? false,
         isOurs: (device, inode) => this.openFiles.find(Number(device), Number(inode)) !== undefined,
       },
       options.onMm,
@@ -151,6 +164,7 @@ export class Supervisor {
       devices: served.devices,
       tree: this.tree,
       observer,
+      injection: this.injection,
       owner: { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 },
     };
     this.handlers = [];

@@ -9,6 +9,7 @@ import type { IommuGroup } from '../src/iommu/group.ts';
 import { RESV_TYPE_NAMES } from '../src/iommu/reserved.ts';
 import type { Bar } from '../src/pci/bar.ts';
 import type { PciFunction } from '../src/pci/function.ts';
+import { addFaultSettings } from './debugfs_tree.ts';
 import { type FileTree, TreeBuilder } from './file_tree.ts';
 
 /** A function that vfio-pci has, with its character device. */
@@ -55,6 +56,7 @@ export function sysfsTree(functions: readonly SysfsFunction[], nodes: readonly s
     if (!builder.tree.has(folder)) builder.directory(folder);
     builder.device(path);
   }
+  addFaultSettings(builder);
   if (functions.length === 0) return builder.tree;
   builder.directory(DRIVER);
   builder.file(`${DRIVER}/uevent`, '', 0o200);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { FRAME_SIZE } from '../../src/memory/frame.ts';
-import { Ram } from '../../src/memory/ram.ts';
+import { Ram, type RamOptions } from '../../src/memory/ram.ts';
 import { HostError } from '../host_error.ts';
 import { Edu } from './edu.ts';
 import { INTERRUPT_EVENT, QemuHardware } from './hardware.ts';
@@ -34,9 +34,11 @@ export interface QemuVtdOptions {
 /** A QEMU with a VT-d unit and two devices behind it that can do DMA. */
 export class QemuVtdMachine {
   readonly process: QemuProcess;
-  readonly hardware: QemuHardware;
-  readonly edu: Edu;
-  readonly test: TestDevice;
+  hardware: QemuHardware;
+  edu: Edu;
+  test: TestDevice;
+  /** What memory is made of: 4 MiB each, as far as it was used. */
+  readonly #chunks: Uint32Array[] = [];
   readonly #configs: { readonly edu: PciConfig; readonly test: PciConfig };
 
   constructor(options: QemuVtdOptions) {
@@ -54,24 +56,12 @@ export class QemuVtdMachine {
       trace: [INTERRUPT_EVENT, ...REFUSAL_EVENTS],
     });
     try {
-      const { qtest, ram } = this.process;
+      const { qtest } = this.process;
       this.#configs = {
         edu: new PciConfig(qtest, EDU.sourceId),
         test: new PciConfig(qtest, TEST.sourceId),
       };
-      this.hardware = new QemuHardware(this.process, {
-        base: VTD_BASE,
-        reset: () => this.reset(),
-        ram: new Ram({
-          ...VTD_RAM,
-          chunk: (index) =>
-            new Uint32Array(
-              ram.view(VTD_RAM.firstFrame * FRAME_SIZE + index * CHUNK_BYTES, CHUNK_BYTES),
-            ),
-        }),
-      });
-      this.edu = new Edu(this.#configs.edu, EDU_BAR, qtest, this.hardware);
-      this.test = new TestDevice(this.#configs.test, TEST_BAR, qtest, this.hardware);
+      [this.hardware, this.edu, this.test] = this.#fresh({});
       this.#enable();
       this.#checkTrace();
     } catch (error) {
@@ -84,14 +74,41 @@ export class QemuVtdMachine {
     return this.process.qmp.version;
   }
 
-  /** As power off and on: memory keeps its bytes, and the devices can be used at once. */
-  reset(): void {
-    this.process.reset();
-    this.#enable();
+  /** A machine that was just switched on: memory is zeroes, and nobody has any of it. What was got from here before is void. */
+  powerOn(options: Pick<RamOptions, 'faults'> = {}): void {
+    this.#reset();
+    for (const chunk of this.#chunks) chunk.fill(0);
+    [this.hardware, this.edu, this.test] = this.#fresh(options);
   }
 
   stop(): void {
     this.process.stop();
+  }
+
+  #fresh(options: Pick<RamOptions, 'faults'>): [QemuHardware, Edu, TestDevice] {
+    const { qtest } = this.process;
+    const ram = new Ram({ ...VTD_RAM, ...options, chunk: (index) => this.#chunk(index) });
+    const hardware = new QemuHardware(this.process, {
+      base: VTD_BASE,
+      reset: () => this.#reset(),
+      ram,
+    });
+    return [
+      hardware,
+      new Edu(this.#configs.edu, EDU_BAR, qtest, hardware),
+      new TestDevice(this.#configs.test, TEST_BAR, qtest, hardware),
+    ];
+  }
+
+  #chunk(index: number): Uint32Array {
+    const offset = VTD_RAM.firstFrame * FRAME_SIZE + index * CHUNK_BYTES;
+    return (this.#chunks[index] ??= new Uint32Array(this.process.ram.view(offset, CHUNK_BYTES)));
+  }
+
+  /** Memory keeps its bytes, and the devices can be used at once. */
+  #reset(): void {
+    this.process.reset();
+    this.#enable();
   }
 
   #enable(): void {

@@ -63,7 +63,7 @@ export class IommufdFile implements DeviceFile {
       value = -error.errno;
       why = error.message;
     }
-    return { value, why, call: record && callRecord(record, task.mm, arg) };
+    return { value, why, call: record && this.aside(() => callRecord(record, task.mm, arg)) };
   }
 
   /** mmap(2) of pages that an object shares: 0, or `-errno`. */
@@ -90,6 +90,11 @@ export class IommufdFile implements DeviceFile {
     this.context.put();
   }
 
+  /** For what is read only to be shown: no failure is injected there. */
+  private aside<T>(body: () => T): T {
+    return this.context.iommufd.faults.aside(body);
+  }
+
   private iommufdIoctl(task: Task, cmd: number, arg: bigint, record?: Partial<Recorded>): number {
     const { mm } = task;
     const known = byNumber.get(cmd);
@@ -98,7 +103,7 @@ export class IommufdFile implements DeviceFile {
       throw noSuchIoctl(cmd);
     }
     const { op, accessor, bytes } = known;
-    if (record) noteStruct(record, op, mm, arg);
+    if (record) this.aside(() => noteStruct(record, op, mm, arg));
     const userSize = readStruct(mm, arg, known);
     return run(op, new Call(this.context, task, accessor, bytes, arg, userSize));
   }
@@ -106,7 +111,7 @@ export class IommufdFile implements DeviceFile {
   private vfioIoctl(task: Task, cmd: number, arg: bigint, record?: Partial<Recorded>): number {
     const op = vfioByNumber.get(cmd);
     if (!op) throw noSuchIoctl(cmd);
-    if (record) noteStruct(record, op, task.mm, arg);
+    if (record) this.aside(() => noteStruct(record, op, task.mm, arg));
     return op.execute(this.context, task, arg);
   }
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/** Where a failure can be injected: memory for the kernel, pinning of user pages, submission of a command. */
-export type FaultKind = 'alloc' | 'pin' | 'command';
+/**
+ * Where a failure can be injected: memory for the kernel, pinning of user pages, submission of a command; under `run` also copies from
+ * (`copyin`) and to (`copyout`) the memory of a client.
+ */
+export type FaultKind = 'alloc' | 'pin' | 'command' | 'copyin' | 'copyout';
 
 /** "Fail the n-th": counted from 1 over the kinds that take part. */
 export interface FaultPlan {
@@ -44,6 +47,17 @@ export class Faults {
   /** Ends the plan; `passed` and `injected` still tell what happened. */
   clear(): void {
     this.#armed = 0;
+  }
+
+  /** Runs what is not part of the calls under test: its points do not count. */
+  aside<T>(body: () => T): T {
+    const armed = this.#armed;
+    this.#armed = 0;
+    try {
+      return body();
+    } finally {
+      this.#armed = armed;
+    }
   }
 
   /** How many points of the plan's kinds were passed, the failed one included. */

@@ -7,6 +7,7 @@ import type { Context } from '../iommufd/context.ts';
 import { type BindOptions, IommufdDevice } from '../iommufd/device.ts';
 import type { PciFunction } from '../pci/function.ts';
 import { Mutex } from '../sim/lock.ts';
+import type { Faults } from '../sim/faults.ts';
 import type { Sim } from '../sim/sim.ts';
 import { DEV_SET_LOCK } from './locks.ts';
 import { VfioPciCore } from './pci_core.ts';
@@ -27,8 +28,11 @@ export class VfioDevice {
   #attached = false;
   readonly #pasids = new Set<number>();
 
+  readonly faults: Faults;
+
   constructor(fn: PciFunction, sim: Sim, options: BindOptions = {}) {
     this.pci = new VfioPciCore(fn, sim);
+    this.faults = sim.faults;
     this.mutex = new Mutex(sim, DEV_SET_LOCK);
     this.#options = options;
   }

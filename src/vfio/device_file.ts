@@ -41,7 +41,10 @@ export class VfioDeviceFile implements DeviceFile {
 
   ioctl(task: Task, cmd: number, arg: bigint): IoctlResult {
     const op = byNumber.get(cmd);
-    const before = this.recording && op ? noteStruct(op, task.mm, arg) : undefined;
+    // What is read only to be shown is no part of the call.
+    const { faults } = this.device;
+    const before =
+      this.recording && op ? faults.aside(() => noteStruct(op, task.mm, arg)) : undefined;
     let value = 0;
     let why = '';
     try {
@@ -51,7 +54,9 @@ export class VfioDeviceFile implements DeviceFile {
       value = -error.errno;
       why = error.message;
     }
-    const call = this.recording ? callRecord(op, before, task.mm, arg) : undefined;
+    const call = this.recording
+      ? faults.aside(() => callRecord(op, before, task.mm, arg))
+      : undefined;
     return { value, why, call };
   }
 
