@@ -9,28 +9,36 @@
  * A change marks the gaps above it as unknown; what is above an unknown gap is unknown too, so marking stops there.
  */
 
-/** What an interval tree stores; users extend it. `start` and `last` may not change while it is in a tree. */
+/**
+ * What an interval tree stores; users extend it. `start` and `last` may not change while it is in a tree.
+ * Fields are declared and then assigned: with as many subclasses as there are, V8 takes 500 ns to define each, 5 us a node.
+ */
 export class IntervalNode<K extends bigint | number> {
-  start: K;
+  declare start: K;
   /** Inclusive. */
-  last: K;
+  declare last: K;
   // The tree's own fields. `tree...` so that subclasses are free in their names.
-  treeLeft: IntervalNode<K> | undefined = undefined;
-  treeRight: IntervalNode<K> | undefined = undefined;
-  treeParent: IntervalNode<K> | undefined = undefined;
+  declare treeLeft: IntervalNode<K> | undefined;
+  declare treeRight: IntervalNode<K> | undefined;
+  declare treeParent: IntervalNode<K> | undefined;
   /** 1 for a leaf, 0 while in no tree. */
-  treeHeight = 0;
+  declare treeHeight: number;
   /** Lowest start and highest last of the subtree: the same objects as in the node they come from, no copies. */
-  treeMin: K;
-  treeMax: K;
+  declare treeMin: K;
+  declare treeMax: K;
   /** The widest step from a last to the next start in the subtree, that is 1 more than the widest hole, or unknown. */
-  treeGap: K | undefined = undefined;
+  declare treeGap: K | undefined;
 
   constructor(start: K, last: K) {
     this.start = start;
     this.last = last;
+    this.treeLeft = undefined;
+    this.treeRight = undefined;
+    this.treeParent = undefined;
+    this.treeHeight = 0;
     this.treeMin = start;
     this.treeMax = last;
+    this.treeGap = undefined;
   }
 }
 
