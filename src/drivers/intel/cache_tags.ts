@@ -151,10 +151,12 @@ export class CacheTags {
       return;
     }
     const isByAddress = range !== undefined && range.maskLg2 <= unit.caps.maxMaskLg2;
+    // A leaf of this stage may be what led to one of the guest's tables: those are not to be kept.
+    const keepsTables = leavesOnly && tag.kind !== 'nesting iotlb';
     if (this.#isByPasid) {
-      if (isByAddress) iotlbOfPasidPages(at, did, pasid, range, leavesOnly);
+      if (isByAddress) iotlbOfPasidPages(at, did, pasid, range, keepsTables);
       else iotlbOfPasid(at, did, pasid);
-    } else if (isByAddress) iotlbOfPages(at, did, range, leavesOnly, unit.drains);
+    } else if (isByAddress) iotlbOfPages(at, did, range, keepsTables, unit.drains);
     else iotlbOfDomain(at, did, unit.drains);
   }
 

@@ -28,8 +28,8 @@ export class FakeRig {
   readonly driver: IntelIommu;
   readonly unit: Unit;
 
-  constructor(options: FakeOptions = {}) {
-    this.vtd = new FakeVtd(this.sim, this.ram, options);
+  constructor(options: FakeOptions = {}, kind: typeof FakeVtd = FakeVtd) {
+    this.vtd = new kind(this.sim, this.ram, options);
     this.driver = new IntelIommu(this.core);
     const unit = this.driver.addUnit('dmar0', this.vtd);
     if (typeof unit === 'number') throw new Error(`the unit did not start: ${unit}`);

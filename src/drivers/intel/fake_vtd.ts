@@ -13,7 +13,7 @@ const [VER, CAP, ECAP, GCMD, GSTS, RTADDR] = [0, 8, 0x10, 0x18, 0x1c, 0x20];
 const [FSTS, FECTL, IQH, IQT, IQA] = [0x34, 0x38, 0x80, 0x88, 0x90];
 const ONE_SHOTS = 0x4800_0000;
 const SRTP = 0x4000_0000;
-const IQE = 0x10;
+const [IQE, ICE, ITE] = [0x10, 0x20, 0x40];
 
 export interface FakeOptions {
   readonly cap?: bigint;
@@ -65,6 +65,11 @@ export class FakeVtd implements Hardware {
   isDead = false;
   /** It refuses the next descriptor as invalid. */
   refusesNext = false;
+  /** A device does not answer the next; or answers what was given up. */
+  timesOutNext = false;
+  strayAnswer = false;
+  /** It looks at its queue only when it is let (`release`). */
+  holds = false;
   readonly #sim: Sim;
   readonly #cap: bigint;
   readonly #ecap: bigint;
@@ -107,6 +112,12 @@ export class FakeVtd implements Hardware {
     for (const handler of this.handlers.values()) handler();
   }
 
+  /** Goes on with the queue. */
+  release(): void {
+    this.holds = false;
+    this.#run();
+  }
+
   overflow(): void {
     this.#narrow.set(FSTS, this.#read32(FSTS) | 1);
   }
@@ -126,6 +137,9 @@ export class FakeVtd implements Hardware {
     const lane = ram.laneOf(frame) + Number(address % BigInt(FRAME_SIZE)) / 4;
     return [...ram.lanesOf(frame).slice(lane, lane + count)];
   }
+
+  /** What a descriptor that is no wait does: here nothing. */
+  protected carryOut(_words: readonly number[]): void {}
 
   get rootTable(): bigint {
     return (this.#wide.get(RTADDR) ?? 0n) & ~0xfffn;
@@ -157,7 +171,7 @@ export class FakeVtd implements Hardware {
     } else if (at === FSTS) {
       const cleared = this.#read32(FSTS) & ~(value & 0x71);
       this.#narrow.set(FSTS, cleared);
-      if (value & IQE) this.#run();
+      if (value & (IQE | ITE | ICE)) this.#run();
     } else if (at >= 0x400 && at % 16 === 12) {
       this.#narrow.set(at, this.#read32(at) & 0x7fff_ffff);
       const isAnyFull = [...this.#narrow].some(
@@ -176,7 +190,7 @@ export class FakeVtd implements Hardware {
     const size = 256 * bytes;
     let count = 0;
     for (let head = this.#read32(IQH); head !== this.#read32(IQT); head = (head + bytes) % size) {
-      if (this.isDead || (this.#read32(FSTS) & IQE) !== 0) return;
+      if (this.isDead || this.holds || (this.#read32(FSTS) & (IQE | ITE | ICE)) !== 0) return;
       const words = this.words((base & ~0xfffn) + BigInt(head), 4);
       if (this.refusesNext) {
         this.refusesNext = false;
@@ -184,12 +198,22 @@ export class FakeVtd implements Hardware {
         return;
       }
       this.#narrow.set(IQH, (head + bytes) % size);
+      if (this.timesOutNext || this.strayAnswer) {
+        this.#narrow.set(FSTS, this.#read32(FSTS) | (this.timesOutNext ? ITE : ICE));
+        // All that was pending is dropped, the waits too.
+        if (this.timesOutNext) this.#narrow.set(IQH, this.#read32(IQT));
+        else this.asked.push(inWords(words));
+        this.timesOutNext = false;
+        this.strayAnswer = false;
+        return;
+      }
       if (((words[0] ?? 0) & 0xf) === 5) {
         this.#wait(words);
         this.submissions.push(count);
         count = 0;
       } else {
         this.asked.push(inWords(words));
+        this.carryOut(words);
         count++;
       }
     }

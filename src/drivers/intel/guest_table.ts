@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+/** For tests of the driver: what domains and guests map, beside plain Maps that say the same. */
+import type { FakeRig } from './fake_rig.ts';
+import type { IntelPagingDomain } from './paging_domain.ts';
+
+const RW = 3;
+
+/** What a domain maps, by page: the frame's page and whether it can be written. */
+export type Model = Map<number, { readonly page: number; readonly writes: boolean }>;
+
+export interface Paging {
+  readonly name: string;
+  readonly domain: IntelPagingDomain;
+  readonly model: Model;
+}
+
+/** A first stage as a guest writes it, in pages that the parent maps one to one from `GUEST_RAM` on. */
+export class GuestTable {
+  readonly model: Model = new Map();
+  readonly top: bigint;
+  readonly #rig: FakeRig;
+  readonly #parent: Paging;
+  #next: number;
+
+  constructor(rig: FakeRig, parent: Paging, firstPage: number) {
+    this.#rig = rig;
+    this.#parent = parent;
+    this.#next = firstPage;
+    this.top = this.#newPage();
+  }
+
+  /** A page of the guest's memory for a table, which the parent maps and nobody unmaps. Its guest-physical address. */
+  #newPage(): bigint {
+    const page = this.#next++;
+    const frame = this.#rig.ram.alloc(1);
+    const iova = BigInt(page) << 12n;
+    if (this.#parent.domain.map(iova, frame, 2, RW) !== 0) throw new Error('not mapped');
+    this.#parent.model.set(page, { page: frame / 2, writes: true });
+    return iova;
+  }
+
+  /** Writes a leaf, with the tables that lead to it. */
+  set(page: number, to: number, writes: boolean): void {
+    let table = this.top;
+    for (let level = 3; level > 0; level--) {
+      const [lanes, lane] = this.#item(table, page, level);
+      if (((lanes[lane] ?? 0) & 1) === 0) {
+        const below = this.#newPage();
+        lanes[lane] = Number(below & 0xffff_f000n) | 7;
+        lanes[lane + 1] = Number(below >> 32n);
+      }
+      table = (BigInt(lanes[lane + 1] ?? 0) << 32n) | BigInt(((lanes[lane] ?? 0) & ~0xfff) >>> 0);
+    }
+    const [lanes, lane] = this.#item(table, page, 0);
+    lanes[lane] = ((to % 2 ** 20) * 4096 + (writes ? 7 : 5)) >>> 0;
+    lanes[lane + 1] = Math.floor(to / 2 ** 20);
+    this.model.set(page, { page: to, writes });
+  }
+
+  clear(page: number): void {
+    let table = this.top;
+    for (let level = 3; level >= 0; level--) {
+      const [lanes, lane] = this.#item(table, page, level);
+      const lo = lanes[lane] ?? 0;
+      if ((lo & 1) === 0) return;
+      if (level === 0) {
+        lanes[lane] = 0;
+        lanes[lane + 1] = 0;
+      }
+      table = (BigInt(lanes[lane + 1] ?? 0) << 32n) | BigInt((lo & ~0xfff) >>> 0);
+    }
+    this.model.delete(page);
+  }
+
+  #item(table: bigint, page: number, level: number): [Uint32Array, number] {
+    const at = this.#parent.model.get(Number(table >> 12n))?.page ?? 0;
+    const { ram } = this.#rig;
+    const index = Math.floor(page / 512 ** level) % 512;
+    return [ram.lanesOf(at * 2), ram.laneOf(at * 2) + 2 * index];
+  }
+}
