@@ -20,15 +20,20 @@ export const OWNER = {};
 
 /** For tests of the driver alone: a unit that answers and translates nothing, and the core around it. */
 export class FakeRig {
-  readonly faults = new Faults();
-  readonly sim = new Sim({ faults: this.faults, checkLocks: true });
-  readonly core = new IommuCore({ sim: this.sim });
-  readonly ram = new Ram({ faults: this.faults });
+  readonly core: IommuCore;
+  readonly sim: Sim;
+  readonly faults: Faults;
+  readonly ram: Ram;
   readonly vtd: FakeVtd;
   readonly driver: IntelIommu;
   readonly unit: Unit;
 
-  constructor(options: FakeOptions = {}, kind: typeof FakeVtd = FakeVtd) {
+  /** With `core`, a unit of that core's machine. */
+  constructor(options: FakeOptions = {}, kind: typeof FakeVtd = FakeVtd, core?: IommuCore) {
+    this.core = core ?? new IommuCore({ sim: new Sim({ checkLocks: true }) });
+    this.sim = this.core.sim;
+    this.faults = this.sim.faults;
+    this.ram = new Ram({ faults: this.faults });
     this.vtd = new kind(this.sim, this.ram, options);
     this.driver = new IntelIommu(this.core);
     const unit = this.driver.addUnit('dmar0', this.vtd);
