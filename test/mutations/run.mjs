@@ -4,21 +4,11 @@
  * that cite the rule. Each must fail: a test that stays green does not test its rule. Exit 1 unless all mutations are caught.
  */
 import { spawnSync } from 'node:child_process';
-import {
-  cpSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { copyTree, root } from './copy.mjs';
 import { mutations, notYet } from './mutations.mjs';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
 const LIMIT_MS = 60_000;
 const asked = process.argv.slice(2);
 const chosen = mutations.filter(({ rule }) => asked.length === 0 || asked.includes(rule));
@@ -28,20 +18,7 @@ if (chosen.length === 0) {
   process.exit(2);
 }
 
-const copy = mkdtempSync(join(tmpdir(), 'iommulator-mutations-'));
-process.on('exit', () => rmSync(copy, { recursive: true, force: true }));
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
-for (const name of [
-  'src',
-  'package.json',
-  'vitest.config.ts',
-  'tsconfig.base.json',
-  'tsconfig.json',
-])
-  cpSync(join(root, name), join(copy, name), { recursive: true });
-const references = [{ path: 'src' }];
-writeFileSync(join(copy, 'tsconfig.json'), JSON.stringify({ files: [], references }));
-symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
+const copy = copyTree();
 
 /** Rule ids in the names of tests; `B1` is not `B10`. @param {string} rule */
 const cites = (rule) => new RegExp(String.raw`\b${rule}\b`);

@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { iommu_hwpt_vtd_s1, IOMMU_HWPT_DATA_VTD_S1 } from '../../abi/iommufd.ts';
 import { Errno } from '../../base/errno.ts';
+import { allocUserDomain } from '../../iommu/alloc.ts';
 import type { Device } from '../../iommu/device.ts';
 import type { Domain } from '../../iommu/domain.ts';
 import { DomainFlags } from '../../iommu/ops.ts';
@@ -245,6 +246,71 @@ describe.each([
 });
 
 describe('an attach', () => {
+  it.each([
+    ['legacy', legacy],
+    ['scalable', {}],
+  ])('that fails anywhere leaves the device blocked: %s', (_mode, options) => {
+    const cap = CAP_ALL | 0x80n; // so that the hardware is told
+    const names = Object.keys(
+      ((rig: FakeRig) => domains(rig, rig.add(SID)))(new FakeRig({ ...options, cap })),
+    );
+    for (const name of names) {
+      const rig = new FakeRig({ ...options, cap });
+      const device = rig.add(SID);
+      const all = domains(rig, device);
+      const state = () => [entryOf(rig), rig.unit.dids.taken, rig.ram.liveFrames];
+      const before = state();
+      let failures = 0;
+      for (; ; failures++) {
+        rig.faults.plan({ nth: failures + 1 });
+        const rc = rig.attach(device, named(all, name));
+        rig.faults.clear();
+        if (!rig.faults.injected) break;
+        expect(rc).toBe(rig.faults.injected === 'alloc' ? -Errno.ENOMEM : -Errno.EIO);
+        expect(state()).toEqual(before);
+        expect(rig.driver.infoOf(device)?.attached).toBeUndefined();
+      }
+      // Two submissions and core's own allocation, beside those of the domain.
+      expect(failures).toBeGreaterThanOrEqual(3);
+    }
+  });
+
+  it('of a device that another group was with before leaves that as it was where it fails', () => {
+    const rig = new FakeRig();
+    const [one, two] = [rig.add(SID, { group: 'shared' }), rig.add(SID + 8, { group: 'shared' })];
+    expect(one.group).toBe(two.group);
+    const [before, next] = [rig.paging(one), rig.paging(one)];
+    rig.attach(one, before);
+    const entries = () => [rig.pasidEntry(SID), rig.pasidEntry(SID + 8)];
+    const held = entries();
+    for (let nth = 1; ; nth++) {
+      rig.faults.plan({ nth });
+      const rc = rig.replace(one, next);
+      rig.faults.clear();
+      if (!rig.faults.injected) break;
+      expect(rc).toBeLessThan(0);
+      expect(entries()).toEqual(held);
+      expect(next.attachments.tags.all).toEqual([]);
+    }
+    expect(entries()).not.toEqual(held);
+    expect(before.attachments.tags.all).toEqual([]);
+    expect(rig.core.warnings).toEqual([]);
+  });
+
+  it('that fails where its table is made takes no memory', () => {
+    const rig = new FakeRig();
+    const device = rig.add(SID);
+    const live = rig.ram.liveFrames;
+    for (const flags of [0, DomainFlags.NEST_PARENT]) {
+      for (const nth of [1, 2]) {
+        rig.faults.plan({ nth });
+        expect(allocUserDomain(device, { flags })).toBe(-Errno.ENOMEM);
+        rig.faults.clear();
+        expect(rig.ram.liveFrames).toBe(live);
+      }
+    }
+  });
+
   it('where nothing was asks for nothing, unless what is not present is cached', () => {
     const asked = (options: ConstructorParameters<typeof FakeRig>[0]) => {
       const rig = new FakeRig(options);

@@ -8,7 +8,7 @@ import { AttachHandle } from '../../iommu/handle.ts';
 import { claimDmaOwner } from '../../iommu/ownership.ts';
 import type { UserData } from '../../iommu/user_data.ts';
 import { Ram } from '../../memory/ram.ts';
-import { Faults } from '../../sim/faults.ts';
+import type { Faults } from '../../sim/faults.ts';
 import { Sim } from '../../sim/sim.ts';
 import { type FakeOptions, FakeVtd } from './fake_vtd.ts';
 import { type IntelDeviceOptions, IntelIommu } from './intel_iommu.ts';

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * `node test/mutations/driver.mjs [FILE...]`: takes out of the driver for VT-d, one line at a time, each invalidation, each write of a
+ * table, a queue or a register, and each check, in a copy of the tree, and runs the driver's tests. One must fail each time. Exit 1
+ * where a line is missed by none that is not in `survivors` with its reason.
+ */
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { copyTree } from './copy.mjs';
+
+const FOLDER = 'src/drivers/intel';
+const LIMIT_MS = 60_000;
+
+/** What is taken out: whole statements, or whole items of a list, on one line. */
+const kinds = [
+  { kind: 'check', is: /^if \(.*\) return (-Errno\.\w+|false|rc|\w+);$/ },
+  { kind: 'invalidation', is: /^(else )?(\(batch\) => )?\w*[iI]otlb\w*\(.*[;,]$/ },
+  { kind: 'invalidation', is: /^(\(batch\) => )?(context|pasid)\w+\(batch.*[;,]$/ },
+  { kind: 'invalidation', is: /^(if \(.*\) )?\w+\(batch\.next\(\).*;$/ },
+  { kind: 'write', is: /^(if \(.*\) )?(this\.#?(write\w*|put|flush)|memory\.write)\(.*;$/ },
+  { kind: 'write', is: /^(words|at|lanes|status\.lanes|absent)\[.*\] = .*;$/ },
+  { kind: 'write', is: /^(if \(.*\) )?mmio\.write(32|64)\(.*;$/ },
+];
+
+/** Lines that no test misses, and why that is right. By file and text. */
+const survivors = /** @type {Readonly<Record<string, string>>} */ ({});
+
+const asked = process.argv.slice(2);
+const copy = copyTree();
+const files = readdirSync(join(copy, FOLDER)).filter(
+  (name) =>
+    name.endsWith('.ts') &&
+    !name.endsWith('.test.ts') &&
+    !/^(fake|caching|guest)_/.test(name) &&
+    (asked.length === 0 || asked.includes(name)),
+);
+
+/** Whether the driver's tests pass. */
+function passes() {
+  const vitest = join(copy, 'node_modules/vitest/vitest.mjs');
+  const args = [vitest, 'run', FOLDER, '--bail=1', '--reporter=dot'];
+  const env = { ...process.env, VTD_SEQUENCES: '60' };
+  const done = spawnSync(process.execPath, args, { cwd: copy, timeout: LIMIT_MS, env });
+  return done.status === 0;
+}
+
+if (!passes()) {
+  console.error('the tests fail before anything is taken out: they can not say anything');
+  process.exit(1);
+}
+let bad = 0;
+let tried = 0;
+const seen = new Set();
+for (const name of files) {
+  const path = join(copy, FOLDER, name);
+  const whole = readFileSync(path, 'utf8');
+  const lines = whole.split('\n');
+  for (const [index, line] of lines.entries()) {
+    const text = line.trim();
+    const found = kinds.find(({ is }) => is.test(text));
+    if (!found) continue;
+    const without = lines.with(index, text.startsWith('else ') ? 'else ;' : '');
+    writeFileSync(path, without.join('\n'));
+    tried++;
+    const key = `${name}: ${text}`;
+    seen.add(key);
+    const reason = survivors[key];
+    if (passes() === (reason === undefined)) {
+      bad++;
+      const verdict = reason === undefined ? 'SURVIVED' : 'caught, though listed as a survivor:';
+      console.log(`${verdict} ${name}:${index + 1} (${found.kind}) ${text}`);
+    }
+  }
+  writeFileSync(path, whole);
+}
+for (const key of Object.keys(survivors)) {
+  if (asked.length > 0 || seen.has(key)) continue;
+  bad++;
+  console.log(`STALE    ${key}`);
+}
+console.log(`${tried} lines taken out, ${bad} not as they should be`);
+process.exitCode = bad > 0 ? 1 : 0;
