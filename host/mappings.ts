@@ -72,19 +72,21 @@ export class Mappings {
 
   private queryAt(fd: number, address: bigint): MapsLine | undefined | 'unsupported' {
     const { arena, query } = this;
-    arena.u8.fill(0, query, query + QUERY_BYTES);
     // struct procmap_query: size, query_flags, query_addr, then results; linux/fs.h.
-    arena.u64[query >>> 3] = BigInt(QUERY_BYTES);
+    const { u32 } = arena;
+    for (let at = query >>> 2, end = at + QUERY_BYTES / 4; at < end; at += 1) u32[at] = 0;
+    u32[query >>> 2] = QUERY_BYTES;
     arena.u64[(query >>> 3) + 2] = address;
-    arena.view.setUint32(query + 80, NAME_BYTES, true);
+    u32[(query + 80) >>> 2] = NAME_BYTES;
     arena.writeWord(query + 88, arena.base + this.name);
     const result = this.libc.ioctl(fd, PROCMAP_QUERY, arena.base + query);
     const errno = result < 0 ? this.libc.errno() : 0;
     if (errno === ENOTTY) return 'unsupported';
     if (errno !== 0) return undefined;
     const word = (index: number): bigint => arena.u64[(query >>> 3) + index] as bigint;
-    const flags = Number(word(5));
-    const nameBytes = arena.view.getUint32(query + 80, true);
+    const flags = u32[(query >>> 2) + 10] as number;
+    const nameBytes = u32[(query + 80) >>> 2] as number;
+    const [major, minor] = [u32[(query + 72) >>> 2] as number, u32[(query + 76) >>> 2] as number];
     return {
       start: word(3),
       end: word(4),
@@ -93,10 +95,8 @@ export class Mappings {
       shared: (flags & 8) !== 0,
       offset: word(7),
       inode: word(8),
-      device: makeDevice(
-        arena.view.getUint32(query + 72, true),
-        arena.view.getUint32(query + 76, true),
-      ),
+      // Memory of no file has none: that is what is asked for most.
+      device: major === 0 && minor === 0 ? 0n : makeDevice(major, minor),
       name:
         nameBytes > 1 ? arena.bytes.toString('latin1', this.name, this.name + nameBytes - 1) : '',
     };

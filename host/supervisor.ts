@@ -27,6 +27,7 @@ import type { Permissions } from './permissions.ts';
 import { PrivateTree } from './private_tree.ts';
 import type { ProcessMm } from './process_mm.ts';
 import { isReadable } from './signals.ts';
+import { optimizeSooner } from './tiering.ts';
 import { EINTR, EPOLL_CTL_ADD, O_CLOEXEC, POLLIN } from './uapi.ts';
 
 const ARENA_BYTES = 2 << 20;
@@ -190,6 +191,7 @@ export class Supervisor {
       this.i32[(this.pollfds >>> 2) + index * 2] = fd;
       this.i32[(this.pollfds >>> 2) + index * 2 + 1] = POLLIN;
     });
+    optimizeSooner();
   }
 
   /** Serves until the last client is gone ('done') or a signal waits for the event loop ('signal'). */

@@ -205,7 +205,7 @@ export class IntervalTree<K extends bigint | number, N extends IntervalNode<K>> 
   }
 
   /** Takes everything out, in O(n): the intervals can go into a tree again. */
-  clear(): void {
+  clear(each?: (node: N) => void): void {
     for (let node = this.#root; node !== undefined;) {
       const down: IntervalNode<K> | undefined = node.treeLeft ?? node.treeRight;
       if (down !== undefined) {
@@ -217,6 +217,7 @@ export class IntervalTree<K extends bigint | number, N extends IntervalNode<K>> 
       else if (parent !== undefined) parent.treeRight = undefined;
       node.treeParent = undefined;
       node.treeHeight = 0;
+      each?.(node as N);
       node = parent;
     }
     this.#root = undefined;

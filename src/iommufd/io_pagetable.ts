@@ -213,11 +213,10 @@ export class IoPagetable extends IovaSpace {
   /** Unmaps everything where nobody uses anything: one pass, without keeping the tree in order meanwhile. */
   private clearAreas(): bigint {
     let unmapped = 0n;
-    for (const area of this.areas) {
+    this.areas.clear((area) => {
       unmapped += area.length;
       area.pages.put();
-    }
-    this.areas.clear();
+    });
     return unmapped;
   }
 
