@@ -6,7 +6,7 @@ import { HostError } from '../host_error.ts';
 import type { QemuHardware } from './hardware.ts';
 import type { PciConfig } from './pci_config.ts';
 import { Qtest } from './qtest.ts';
-import { refusals } from './refusals.ts';
+import { hasRefused } from './refusals.ts';
 
 /** Registers. Source: QEMU docs/specs/edu.rst. */
 const [SOURCE, DESTINATION, COUNT, COMMAND] = [0x80, 0x88, 0x90, 0x98];
@@ -88,7 +88,7 @@ export class Edu implements Initiator {
     ]);
     const left = BigInt(answers.at(-1) ?? '1') & START;
     if (left !== 0n) throw new HostError('edu did not end a transfer in its time');
-    const ok = refusals(this.#hardware.takeLines(), this.sourceId) === 0;
+    const ok = !hasRefused(this.#hardware.takeLines());
     return { ok, bytes: ok ? bytes : 0 };
   }
 }

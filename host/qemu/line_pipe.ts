@@ -6,8 +6,6 @@ import { HostError } from '../host_error.ts';
 import { openLibc } from '../libc.ts';
 
 const POLLIN = 1;
-const O_RDONLY = 0;
-const O_NONBLOCK = 0o4000;
 /** How long another process may take to answer, and how often it is looked at meanwhile. */
 const LIMIT_MS = 20_000;
 const LOOK_MS = 100;
@@ -40,10 +38,9 @@ export class LinePipe {
     this.path = path;
     this.#peer = peer;
     execFileSync('mkfifo', [`${path}.in`, `${path}.out`]);
-    // Both ways: opening does not wait for the other process.
+    // Both ways: opening does not wait for the other process, which may open, close and open again.
     this.#in = openSync(`${path}.in`, 'r+');
-    // One way: when the other process has gone, there is an end to read.
-    this.#out = openSync(`${path}.out`, O_RDONLY | O_NONBLOCK);
+    this.#out = openSync(`${path}.out`, 'r+');
     this.#arena = this.#libc.newArena(64);
     this.#pollfd = this.#arena.take(8);
     this.#arena.i32[this.#pollfd >>> 2] = this.#out;
@@ -81,7 +78,6 @@ export class LinePipe {
       if (waited >= LIMIT_MS) this.#fail(`has not answered for ${LIMIT_MS / 1000} s`);
     }
     const count = readSync(this.#out, this.#buffer, 0, this.#buffer.length, null);
-    if (count === 0) this.#fail('ended');
     this.#rest += this.#buffer.toString('latin1', 0, count);
   }
 

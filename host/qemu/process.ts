@@ -27,6 +27,8 @@ export interface QemuOptions {
   readonly ramMiB: number;
   /** Names of trace events, whose lines `takeTrace` returns. */
   readonly trace?: readonly string[];
+  /** What else it shall log, as its option `-d` has it. */
+  readonly log?: string;
 }
 
 /**
@@ -70,6 +72,7 @@ export class QemuProcess {
       `memory-backend-file,id=ram,size=${options.ramMiB}M,mem-path=${this.ram.path},share=on`,
       ...options.devices.flatMap((device) => ['-device', device]),
       ...(options.trace ?? []).flatMap((event) => ['-trace', event]),
+      ...(options.log === undefined ? [] : ['-d', options.log]),
     ];
     this.#child = spawn(options.command, args, { stdio: ['ignore', 'ignore', stderr] });
     // Where it can not be started there is no pid; what else it says of itself is read from its pipes.

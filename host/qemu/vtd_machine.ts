@@ -7,7 +7,7 @@ import { INTERRUPT_EVENT, QemuHardware } from './hardware.ts';
 import { PciConfig } from './pci_config.ts';
 import { QemuProcess } from './process.ts';
 import type { QemuVersion } from './qmp.ts';
-import { REFUSAL_EVENTS } from './refusals.ts';
+import { REFUSAL_LOG } from './refusals.ts';
 import { TestDevice } from './test_device.ts';
 
 /** Where a q35 has the registers of its VT-d unit. */
@@ -53,7 +53,8 @@ export class QemuVtdMachine {
         `edu,dma_mask=0xffffffffffffffff,addr=${EDU.slot}.0`,
         `iommu-testdev,addr=${TEST.slot}.0`,
       ],
-      trace: [INTERRUPT_EVENT, ...REFUSAL_EVENTS],
+      trace: [INTERRUPT_EVENT],
+      log: REFUSAL_LOG,
     });
     try {
       const { qtest } = this.process;

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+import { Bench } from './bench.ts';
+import type { Comparison } from './compare.ts';
+import type { TestMachine, UnitName } from './machine.ts';
+import { Player } from './play.ts';
+import { draw, type Step, stepInWords } from './sequence.ts';
+
+/** What differed in a sequence: the seed, and the steps up to the first that showed it. */
+export interface Failure {
+  readonly seed: number;
+  readonly steps: readonly Step[];
+  readonly what: string;
+}
+
+/** Plays a sequence on all machines, step by step: QEMU first, then the model where there is one. Undefined where all agree. */
+export function playOn(
+  machines: readonly TestMachine[],
+  unit: UnitName,
+  seed: number,
+  comparison: Comparison,
+): Failure | undefined {
+  const steps = draw(seed);
+  const players = machines.map((machine) => new Player(new Bench(machine)));
+  const fails = (index: number, what: string): Failure => ({
+    seed,
+    steps: steps.slice(0, index + 1),
+    what,
+  });
+  for (const [index, step] of steps.entries()) {
+    for (const [which, player] of players.entries()) {
+      const wrong = player.play(step);
+      if (wrong === undefined) continue;
+      const last = player.bench.lines.at(-1) ?? '';
+      return fails(index, `${machines[which]?.name}: ${last}: ${wrong}`);
+    }
+    const differing = compare(players, unit, comparison, false);
+    if (differing) return fails(index, differing);
+  }
+  for (const { bench } of players) {
+    bench.sayRegisters();
+    bench.stop();
+  }
+  const differing = compare(players, unit, comparison, true);
+  return differing ? fails(steps.length - 1, differing) : undefined;
+}
+
+function compare(
+  players: readonly Player[],
+  unit: UnitName,
+  comparison: Comparison,
+  withMemory: boolean,
+): string | undefined {
+  const [qemu, model] = players;
+  if (!qemu || !model) return undefined;
+  const found = withMemory
+    ? comparison.differences('random', unit, qemu.bench, model.bench)
+    : comparison.lines('random', unit, qemu.bench, model.bench);
+  return found.length > 0 ? found.join('\n') : undefined;
+}
+
+export const failureInWords = ({ seed, steps, what }: Failure): string =>
+  [`seed ${seed}: ${what}`, ...steps.map((step) => `  ${stepInWords(step)}`)].join('\n');
