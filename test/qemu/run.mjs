@@ -1,92 +1,82 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * `npm run test:qemu`: QEMU, unmodified, under `iommulator run`, passes the `edu` device through to a guest (vfio-pci with iommufd).
- * The guest's firmware must enumerate it, and a read of its BAR through the guest's memory map must reach the device's register.
- * QEMU 9 or newer, from $QEMU or PATH; QEMU_ARGS adds arguments (such as `-L` for a build with its firmware elsewhere).
- * Exit status: 0, 1 (a check failed; the trace is kept and named), 2 (there is no such QEMU).
+ * `npm run test:qemu [-- OPTIONS]`: an unmodified QEMU under `run`; then the VT-d driver on QEMU's hardware and on our model, compared.
+ *
+ *   passthrough, vtd   only one of them
+ *   --sequences N      random sequences (2000)
+ *   --seed N           the first seed (1); with `--sequences 1` to see one again
+ *   --only TEXT        only scenarios with TEXT in their names
+ *   --verbose          prints every trace
+ *
+ * QEMU=PATH names a QEMU, QEMU_ARGS adds arguments; without, a private one is fetched from Debian. Exit status: 0 (also where no QEMU can
+ * be had, which it says: `skipped: ...`), 1 (something failed), 2 (bad usage, or the QEMU that is named will not do).
  */
-import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
+import { spawn } from 'node:child_process';
+import { rmSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { Skip, findQemu } from '../../tools/qemu/qemu.mjs';
+import { withUndo } from '../../tools/lib/on_exit.mjs';
+import { passthrough } from './passthrough.mjs';
+import { bundle } from './vtd/bundle.mjs';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const qemu = process.env['QEMU'] ?? 'qemu-system-x86_64';
-const LIMIT_MS = 120_000;
-const DEVICE = '0000:00:02.0';
+const parts = ['passthrough', 'vtd'];
 
-const version = /version (\d+)\.\d+\S*/.exec(
-  spawnSync(qemu, ['--version'], { encoding: 'utf8' }).stdout ?? '',
-);
-if (!version || Number(version[1]) < 9) {
-  const found = version ? `is ${version[0]}` : 'does not run';
-  console.error(`${qemu} ${found}: QEMU 9 or newer is needed. QEMU=PATH names another one.`);
-  process.exit(2);
-}
-console.log(`QEMU ${version[0]}`);
+/** Ends with a sentence instead of a stack. */
+class Usage extends Error {}
 
-const folder = mkdtempSync(join(tmpdir(), 'iommulator-qemu-'));
-const firmwareLog = join(folder, 'firmware.log');
-const trace = join(folder, 'trace.txt');
-const args = [
-  ...['-M', 'q35', '-m', '128', '-accel', 'tcg', '-nic', 'none', '-vga', 'none'],
-  ...['-display', 'none', '-serial', 'none', '-monitor', 'stdio'],
-  ...['-debugcon', `file:${firmwareLog}`, '-global', 'isa-debugcon.iobase=0x402'],
-  ...['-object', 'iommufd,id=i', '-device', `vfio-pci,host=${DEVICE},iommufd=i`],
-  ...(process.env['QEMU_ARGS'] ?? '').split(' ').filter(Boolean),
-];
-const child = spawn('bin/iommulator', ['run', '--strace', '-o', trace, '--', qemu, ...args], {
-  cwd: root,
-  stdio: ['pipe', 'pipe', 'inherit'],
-});
-let monitor = '';
-child.stdout.setEncoding('utf8').on('data', (/** @type {string} */ text) => (monitor += text));
-const exit = new Promise((resolve) => child.once('exit', resolve));
-const timer = setTimeout(() => child.kill(), LIMIT_MS);
-
-const read = (/** @type {string} */ file) => (existsSync(file) ? readFileSync(file, 'utf8') : '');
-/** Waits until `text()` matches, or QEMU has ended. */
-const until = async (/** @type {() => string} */ text, /** @type {RegExp} */ pattern) => {
-  for (;;) {
-    const found = pattern.exec(text());
-    if (found || child.exitCode !== null || child.signalCode !== null) return found;
-    await sleep(50);
+function options() {
+  try {
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: {
+        sequences: { type: 'string', default: '2000' },
+        seed: { type: 'string', default: '1' },
+        only: { type: 'string', default: '' },
+        verbose: { type: 'boolean', default: false },
+      },
+    });
+    const unknown = positionals.find((part) => !parts.includes(part));
+    if (unknown !== undefined) throw new Error(`there is no part ${unknown}`);
+    const [sequences, seed] = [Number(values.sequences), Number(values.seed)];
+    if (![sequences, seed].every((number) => Number.isInteger(number) && number >= 0))
+      throw new Error('--sequences and --seed take integers');
+    const asked = positionals.length > 0 ? positionals : parts;
+    return { asked, sequences, seed, only: values.only, verbose: values.verbose };
+  } catch (error) {
+    throw new Usage(error instanceof Error ? error.message : String(error));
   }
-};
+}
 
-const firmware = () => read(firmwareLog);
-const enumerated = await until(firmware, /init bdf=\S+ id=1234:11e8/);
-const bar = await until(
-  firmware,
-  /map device bdf=00:0\S+\s+bar 0, addr ([0-9a-f]{8}), size 00100000/,
-);
-const done = await until(firmware, /No bootable device/);
-if (bar && done && !child.killed) child.stdin.write(`xp /1wx 0x${bar[1]}\n`);
-const register = done && (await until(() => monitor, /: 0x010000ed/));
-if (!child.killed) child.stdin.write('quit\n');
-const status = await exit;
-clearTimeout(timer);
+/** @param {object} argument @returns {Promise<boolean>} whether it ended well */
+async function vtd(argument) {
+  const { folder, file } = await bundle();
+  /** @type {import('node:child_process').ChildProcess | undefined} */
+  let child;
+  // On SIGTERM it ends its QEMU; its own exit does the rest.
+  const undo = () => {
+    child?.kill('SIGTERM');
+    rmSync(folder, { recursive: true, force: true });
+  };
+  return withUndo(undo, () => {
+    child = spawn(process.execPath, ['--enable-source-maps', file, JSON.stringify(argument)], {
+      stdio: 'inherit',
+    });
+    return new Promise((resolve) => child?.on('close', (code) => resolve(code === 0)));
+  });
+}
 
-const calls = read(trace);
-/** @type {[string, boolean][]} */
-const checks = [
-  ['the device is bound to iommufd', /VFIO_DEVICE_BIND_IOMMUFD.*\) = 0$/m.test(calls)],
-  ['and attached', /VFIO_DEVICE_ATTACH_IOMMUFD_PT.*\) = 0$/m.test(calls)],
-  [
-    "the guest's memory is mapped",
-    /IOMMU_IOAS_MAP, .*length=0x8000000, iova=0.*\) = 0$/m.test(calls),
-  ],
-  ['no map or unmap fails', !/IOMMU_IOAS_(MAP|UNMAP)\b.*\) = -1/.test(calls)],
-  ["the guest's firmware enumerates the device", enumerated !== null],
-  ["its identification register is read through the guest's memory", register !== null],
-  ['QEMU ends well', status === 0],
-];
-for (const [what, holds] of checks) console.log(`${holds ? 'ok    ' : 'FAILED'} ${what}`);
-if (checks.every(([, holds]) => holds)) {
-  rmSync(folder, { recursive: true });
-} else {
-  console.error(`calls: ${trace}\nfirmware: ${firmwareLog}\nmonitor: ${monitor}`);
-  process.exitCode = 1;
+try {
+  const { asked, ...rest } = options();
+  const qemu = await findQemu();
+  console.log(`QEMU ${qemu.version}`);
+  const results = [];
+  if (asked.includes('passthrough')) results.push(await passthrough(qemu));
+  if (asked.includes('vtd')) results.push(await vtd({ qemu, version: qemu.version, ...rest }));
+  process.exitCode = results.includes(false) ? 1 : 0;
+} catch (error) {
+  if (error instanceof Skip) console.log(`skipped: ${error.message}`);
+  else {
+    console.error(error instanceof Error ? error.message : error);
+    process.exitCode = 2;
+  }
 }
