@@ -19,6 +19,8 @@ const defaults = {
   fast: false,
   allowIoUring: false,
   asRoot: false,
+  failNth: undefined,
+  check: false,
   machine: undefined,
 };
 
@@ -55,6 +57,9 @@ describe('iommulator run', () => {
       '--fast',
       '--allow-io-uring',
       '--as-root',
+      '--fail-nth',
+      '7',
+      '--check',
       '--machine',
       'm',
     ];
@@ -68,9 +73,17 @@ describe('iommulator run', () => {
         fast: true,
         allowIoUring: true,
         asRoot: true,
+        failNth: 7,
+        check: true,
         machine: 'm',
       },
     });
+  });
+
+  it.each(['0', '-1', 'x', '1.5', '1e9'])('refuses to fail fault point %s', (nth) => {
+    const { result, error } = parse('run', '--fail-nth', nth, 'p');
+    expect(result).toEqual({ kind: 'answered', exitStatus: 125 });
+    expect(error).toContain('Give a number from 1 on.');
   });
 
   it.each([

@@ -16,6 +16,8 @@ describe('plain run arguments', () => {
       fast: false,
       allowIoUring: false,
       asRoot: false,
+      failNth: undefined,
+      check: false,
       machine: undefined,
     });
   });

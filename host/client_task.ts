@@ -98,8 +98,10 @@ export class ClientTask implements Task {
 
   capable(capability: number): boolean {
     if (this.isCapable(this.tid, capability)) return true;
-    // What nobody here can have, the client can not have given up either.
-    return this.host.asRoot && !this.isOwn(capability);
+    if (!this.host.asRoot || this.isOwn(capability)) return false;
+    // What nobody here can have, the client has not given up, unless it gave up all (as with another user id).
+    const its = this.capabilities(this.tid);
+    return its !== undefined && (its !== 0n || this.capabilities(0) === 0n);
   }
 
   /** Whether we have a capability, which nothing changes while we run. */
@@ -114,14 +116,20 @@ export class ClientTask implements Task {
 
   /** Whether a thread (0: ours) has a capability in effect. */
   private isCapable(tid: number, capability: number): boolean {
+    const all = this.capabilities(tid);
+    return all !== undefined && ((all >> BigInt(capability)) & 1n) === 1n;
+  }
+
+  /** The capabilities that a thread (0: ours) has in effect, a bit each; undefined where it is gone. */
+  private capabilities(tid: number): bigint | undefined {
     const { libc, arena, arch, scratch } = this.host;
     // Header: version and pid; data: effective, permitted, inheritable, twice 32 bits.
     const at = scratch >>> 2;
     arena.u32[at] = CAPABILITY_VERSION_3;
     arena.u32[at + 1] = tid;
     const header = arena.base + scratch;
-    if (libc.call2(arch.calls.capget, header, header + 16) !== 0) return false;
-    const word = arena.u32[at + 4 + (capability >= 32 ? 3 : 0)] as number;
-    return ((word >>> (capability & 31)) & 1) === 1;
+    if (libc.call2(arch.calls.capget, header, header + 16) !== 0) return undefined;
+    const [low, high] = [arena.u32[at + 4] as number, arena.u32[at + 7] as number];
+    return (BigInt(high) << 32n) | BigInt(low);
   }
 }

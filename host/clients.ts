@@ -9,7 +9,7 @@ import type { Arch } from './arch.ts';
 import type { Arena } from './arena.ts';
 import { ClientProcess } from './client_process.ts';
 import { ClientTask, type TaskHost } from './client_task.ts';
-import { tgidOf } from './proc_read.ts';
+import { parentOf, tgidOf } from './proc_read.ts';
 import type { Libc } from './libc.ts';
 import { type MmHost, ProcessMm } from './process_mm.ts';
 import { EPOLL_CTL_ADD, KCMP_VM, O_CLOEXEC, PIDFD_THREAD, POLLIN } from './uapi.ts';
@@ -225,6 +225,7 @@ export class Clients {
     if (pidfd < 0) return undefined;
     this.watch(pidfd, tgid, 0);
     const owner = new ClientProcess(this.taskHost, tgid, pidfd);
+    if (this.taskHost.asRoot) owner.ownLockLimit = this.processes.get(parentOf(tgid))?.ownLockLimit;
     this.processes.set(tgid, owner);
     return owner;
   }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** exec and exit: the last moment at which the pages of a whole address space can be saved. */
-import { accessSync, constants, readFileSync, readdirSync } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
 import type { CallHost, Handlers } from './call_host.ts';
 import type { ProcessMm } from './process_mm.ts';
 import { pathSeenBy } from './paths.ts';
-import { readStatus } from './proc_read.ts';
+import { childrenOf, readStatus } from './proc_read.ts';
 import { AT_EMPTY_PATH, AT_FDCWD, RLIMIT_NOFILE } from './uapi.ts';
 
 const EVERYTHING = 0xffff_ffff_ffff_ffffn;
@@ -94,14 +94,4 @@ function isAlone(tid: number): boolean {
   } catch {
     return false;
   }
-}
-
-/** Children of all threads of a process. */
-function childrenOf(pid: number | 'self'): number[] {
-  return readdirSync(`/proc/${pid}/task`).flatMap((thread) =>
-    readFileSync(`/proc/${pid}/task/${thread}/children`, 'latin1')
-      .split(' ')
-      .filter(Boolean)
-      .map(Number),
-  );
 }

@@ -49,6 +49,7 @@ describe.each(['x64', 'arm64'])('the filter of %s', (name) => {
     range: { low: 768, high: 1024 },
     fast: false,
     allowIoUring: false,
+    asRoot: false,
     ownCode: { start: 0x7f12_0000_1000, end: 0x7f12_0020_0000 },
   };
   const full = buildFilter(arch, options);

@@ -11,6 +11,7 @@ import {
   F_DUPFD_CLOEXEC,
   F_GETFL,
   MAP_FIXED,
+  RLIMIT_MEMLOCK,
   discardingAdvice,
 } from './uapi.ts';
 
@@ -25,6 +26,8 @@ export interface FilterOptions {
   /** Leave out the calls that only matter for pages that are pinned (all but exec and exit). */
   readonly fast: boolean;
   readonly allowIoUring: boolean;
+  /** See who asks for and sets RLIMIT_MEMLOCK. */
+  readonly asRoot: boolean;
   /** Our own C library: memory calls made from there are the spawning thread's and are let through. */
   readonly ownCode: CodeRange | undefined;
 }
@@ -153,6 +156,12 @@ const pages: readonly (readonly [Name, Test])[] = [
   ['fallocate', always],
 ];
 
+const lockLimits: readonly (readonly [Name, Test])[] = [
+  ['prlimit64', { is: 'one-of', index: 1, values: [RLIMIT_MEMLOCK] }],
+  ['setrlimit', { is: 'one-of', index: 0, values: [RLIMIT_MEMLOCK] }],
+  ['getrlimit', { is: 'one-of', index: 0, values: [RLIMIT_MEMLOCK] }],
+];
+
 /** The instructions as `struct sock_filter` bytes. */
 export function buildFilter(arch: Arch, options: FilterOptions): Uint8Array {
   const program = new Program();
@@ -175,6 +184,7 @@ export function buildFilter(arch: Arch, options: FilterOptions): Uint8Array {
   emit(base, []);
   if (options.fast) emit(fastOnly, []);
   else emit(pages, options.ownCode === undefined ? [] : allowFrom(options.ownCode));
+  if (options.asRoot) emit(lockLimits, []);
   if (!options.allowIoUring) emit([['io_uring_setup', { is: 'refused' }]], []);
   program.emit(RETURN, 0, 0, RET_ALLOW);
   return program.bytes();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync, readdirSync } from 'node:fs';
 
 /** Reads a /proc file of a few KB in one call (their size reads 0, which makes readFileSync slow). */
 export function readSmall(path: string): string {
@@ -24,6 +24,21 @@ export function readStatus(tid: number): string {
   } catch {
     return '';
   }
+}
+
+/** The process that a process came from, or 0. */
+export function parentOf(pid: number): number {
+  return Number(/^PPid:\s*(\d+)/m.exec(readStatus(pid))?.[1] ?? 0);
+}
+
+/** Children of all threads of a process. Throws where Linux does not tell (CONFIG_PROC_CHILDREN) or the process is gone. */
+export function childrenOf(pid: number | 'self'): number[] {
+  return readdirSync(`/proc/${pid}/task`).flatMap((thread) =>
+    readFileSync(`/proc/${pid}/task/${thread}/children`, 'latin1')
+      .split(' ')
+      .filter(Boolean)
+      .map(Number),
+  );
 }
 
 /** The thread group of a task, or undefined where it is gone. */

@@ -89,6 +89,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
     range,
     fast: options.fast ?? false,
     allowIoUring: options.allowIoUring ?? false,
+    asRoot: options.asRoot ?? false,
     ownCode: ownCode(),
   });
   const arena = libc.newArena(4096);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { ftruncateSync, readFileSync, readSync, readdirSync, writeSync } from 'node:fs';
+import { ftruncateSync, readFileSync, readSync, writeSync } from 'node:fs';
 import type { SharedBytes } from '../src/kernel/file.ts';
 import { parseMaps } from './mappings.ts';
 import type { HostFile } from './open_files.ts';
+import { childrenOf } from './proc_read.ts';
 
 const ZEROES = new Uint8Array(1 << 16);
 
@@ -66,20 +67,15 @@ function mapsOf(pid: number): ReturnType<typeof parseMaps> {
 
 /** Processes that come from `pid` now. Orphans are ours again, because we adopt them. */
 function* descendants(pid: number): Generator<number> {
-  for (const child of childrenOf(pid)) {
+  for (const child of knownChildren(pid)) {
     yield child;
     yield* descendants(child);
   }
 }
 
-function childrenOf(pid: number): number[] {
+function knownChildren(pid: number): number[] {
   try {
-    return readdirSync(`/proc/${pid}/task`).flatMap((tid) =>
-      readFileSync(`/proc/${pid}/task/${tid}/children`, 'latin1')
-        .split(' ')
-        .filter((child) => child !== '')
-        .map(Number),
-    );
+    return childrenOf(pid);
   } catch {
     return [];
   }

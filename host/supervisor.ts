@@ -15,6 +15,7 @@ import { FileMemories } from './file_memories.ts';
 import type { FdRange } from './filter.ts';
 import { IdentityCache } from './identity_cache.ts';
 import { ioctlCall } from './ioctl_call.ts';
+import { lockLimitCalls } from './lock_limit.ts';
 import type { Libc } from './libc.ts';
 import { Mappings } from './mappings.ts';
 import { memoryCalls } from './memory_calls.ts';
@@ -174,6 +175,7 @@ export class Supervisor {
     merge(this.handlers, dataCalls(host));
     merge(this.handlers, memoryCalls(host, this.handlers));
     merge(this.handlers, execCalls(host, options.nofile));
+    if (options.asRoot) merge(this.handlers, lockLimitCalls(host));
     const ioctl = ioctlCall(host);
     this.handlers[arch.calls.ioctl] = ioctl;
 

@@ -200,11 +200,25 @@ export class ClientMemory {
       const inside = at - segment.start * FRAME_SIZE;
       const room = (segment.last - segment.start + 1) * FRAME_SIZE - inside;
       const part = bytes.subarray(done, done + Math.min(room, bytes.length - done));
-      if (!segment[way](inside, part)) return false;
+      if (!segment[way](inside, part)) {
+        if (way === 'read' || !this.detach(segment, current, inside, part.length)) return false;
+        continue;
+      }
       done += part.length;
       at += part.length;
     }
     return true;
+  }
+
+  /**
+   * A file that nobody may write any more (a sealed memfd) can not take what a device writes to its pinned pages, which Linux lets
+   * happen: the pages become the device's own. True where they have.
+   */
+  private detach({ backing }: Segment, frame: number, offset: number, length: number): boolean {
+    if (backing.kind !== 'file') return false;
+    const start = backing.at + BigInt(offset);
+    this.release(backing.file, start, start + BigInt(length) - 1n);
+    return this.segments.first(frame, frame)?.backing.kind === 'ram';
   }
 
   /**

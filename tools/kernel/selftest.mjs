@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * `npm run test:kernel`: compiles the kernel's own iommufd selftest, unmodified, and runs it under `iommulator run`.
- * What must pass is listed in test/kernel/expected-VERSION.txt.
+ * `npm run test:kernel`: compiles the kernel's own iommufd selftests, unmodified, and runs them under `iommulator run`; then plays
+ * the recordings of the real kernel there. What must pass is listed in test/kernel/expected-VERSION.txt.
  *
  *   npm run test:kernel -- --filter iommufd_ioas        a fixture, a variant, or a test by its name or its full name
  *   npm run test:kernel -- --verbose                    prints what each failed test said
@@ -16,8 +16,10 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { withLock } from '../lib/lock.mjs';
 import { Skip, cacheFolder, prepareKernel } from './fetch.mjs';
+import { judgeFailNth } from './fail_nth.mjs';
 import { withHugePages } from './machine.mjs';
 import { compileSelftests, runSelftest } from './run_selftest.mjs';
+import { judgeScripts } from './scripts.mjs';
 import { byFixture, compare, formatExpected, parseExpected } from './tap.mjs';
 
 const MOST_SHOWN = 60;
@@ -90,7 +92,7 @@ async function main() {
   if (values.update && (values.filter.length > 0 || values.native))
     throw new Error('--update needs a whole run under iommulator: leave out --filter and --native');
   const kernel = await prepareKernel();
-  const program = compileSelftests(kernel);
+  const programs = compileSelftests(kernel);
   const { args, selected } = selection(values.filter);
   console.log(
     `iommufd selftest of Linux ${kernel.release}${values.native ? ', on the real /dev/iommu' : ', under iommulator run'}\n`,
@@ -103,7 +105,7 @@ async function main() {
     'another run of the selftest',
     () =>
       withHugePages(!values['without-huge-pages'], async (hugePages) => {
-        const done = await runSelftest(program, args, options);
+        const done = await runSelftest(programs.iommufd, args, options);
         const has = new Set(hugePages ? [HUGE_PAGES] : []);
         return { ...done, has };
       }),
@@ -164,6 +166,13 @@ async function main() {
     console.log(
       `\nok: everything passes that must (${[...expected.keys()].filter(selected).length - unjudged.length} tests)`,
     );
+  if (values.filter.length > 0) return;
+  const ranges = join(root, `test/kernel/fail_nth-${kernel.version}.txt`);
+  if (!existsSync(ranges))
+    console.log(`there are no ranges for ${kernel.version}: iommufd_fail_nth is not judged`);
+  else if (!(await judgeFailNth(programs.failNth, ranges))) process.exitCode = 1;
+  const judged = await withHugePages(!values['without-huge-pages'], () => judgeScripts(kernel));
+  if (!judged) process.exitCode = 1;
 }
 
 try {

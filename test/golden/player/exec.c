@@ -241,7 +241,8 @@ static void setup_mem(void)
 	fd_null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (pipe2(pfd, O_CLOEXEC) == 0)
 		fd_pipe = pfd[0];
-	snprintf(path, sizeof(path), "/tmp/.iommufd-script.%d", getpid());
+	/* on tmpfs, as where the answers were recorded */
+	snprintf(path, sizeof(path), "%s/.iommufd-script.%d", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", getpid());
 	fd_tmp = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	unlink(path);
 	if (fd_tmp >= 0 && ftruncate(fd_tmp, 8 * PG))
