@@ -110,7 +110,7 @@ export function getDirtyBitmap(call: Call<GetDirtyBitmap>): void {
           frames,
           noClear ? DIRTY_NO_CLEAR : 0,
           gather,
-          (frame, count) => bitmap.set(BigInt(frame) << SHIFT, BigInt(count) << SHIFT),
+          (frame, count) => bitmap.set(frame, count),
         );
         if (error) break;
       }

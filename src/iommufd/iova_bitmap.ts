@@ -1,44 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
+import { FRAME_SHIFT } from '../memory/frame.ts';
 import type { Mm } from '../memory/mm.ts';
 import { PAGE_SIZE } from '../memory/mm.ts';
 
-const BITS_PER_PAGE = BigInt(PAGE_SIZE * 8);
+const BITS_PER_PAGE = PAGE_SIZE * 8;
 
 /**
  * A bitmap in client memory, one bit for each 2^`lg2` bytes of IOVA from `iova` on. Bits are set page by page of the bitmap, and
  * those that were set stay; what can not be written is silently left out, as on Linux. Source: iova_bitmap.c.
+ * A bitmap can have a bit for each of millions of frames, so bits are numbers; those beyond 2^53, which no memory has room for, need
+ * not be exact.
  */
 export class IovaBitmap {
   private readonly mm: Mm;
   private readonly address: bigint;
-  private readonly iova: bigint;
-  private readonly lg2: bigint;
+  /** The frame of the first bit. */
+  private readonly firstFrame: number;
+  private readonly bitsPerFrame: number;
   /** Bits that there are; those beyond are not set. */
-  private readonly bits: bigint;
-  /** The page of the bitmap that is being changed, by its address, and the part of it that the bitmap has. */
+  private readonly bits: number;
+  /** The page of the bitmap that is being changed, by its address. */
   private page: { readonly address: bigint; readonly bytes: Uint8Array } | undefined;
+  /** Which bits it has; for the first page perhaps some before bit 0. */
+  private pageFirst = 0;
+  private pageEnd = 0;
 
+  /** `iova` is aligned to 2^`lg2` and to frames. */
   constructor(mm: Mm, address: bigint, iova: bigint, length: bigint, lg2: number) {
     this.mm = mm;
     this.address = address;
-    this.iova = iova;
-    this.lg2 = BigInt(lg2);
-    this.bits = (((length - 1n) >> this.lg2) / 8n + 1n) * 8n;
+    this.firstFrame = Number(iova >> BigInt(FRAME_SHIFT));
+    this.bitsPerFrame = 2 ** (FRAME_SHIFT - lg2);
+    this.bits = Number((((length - 1n) >> BigInt(lg2)) / 8n + 1n) * 8n);
   }
 
-  /** Sets the bits of `length` bytes of IOVA, up to the first page of the bitmap that can not be written. */
-  set(iova: bigint, length: bigint): void {
-    let bit = (iova - this.iova) >> this.lg2;
-    const last = (iova + length - 1n - this.iova) >> this.lg2;
-    while (bit <= last && bit < this.bits) {
-      const byte = this.address + bit / 8n;
-      const bytes = this.open(byte);
-      if (!bytes) return;
-      const first = (byte % BigInt(PAGE_SIZE)) * 8n + (bit % 8n);
-      const room = BITS_PER_PAGE - first;
-      const count = last - bit + 1n < room ? last - bit + 1n : room;
-      setBits(bytes, Number(first), Number(count));
-      bit += count;
+  /** Sets the bits of frames of IOVA, up to the first page of the bitmap that can not be written. */
+  set(frame: number, frames: number): void {
+    const from = frame - this.firstFrame;
+    let bit = Math.floor(from * this.bitsPerFrame);
+    const end = Math.min(Math.ceil((from + frames) * this.bitsPerFrame), this.bits);
+    while (bit < end) {
+      if (!(bit >= this.pageFirst && bit < this.pageEnd) && !this.open(bit)) return;
+      if (!this.page) return;
+      const until = Math.min(end, this.pageEnd);
+      setBits(this.page.bytes, bit - this.pageFirst, until - bit);
+      bit = until;
     }
   }
 
@@ -46,17 +52,22 @@ export class IovaBitmap {
   flush(): void {
     if (this.page) this.mm.copyOut(this.page.address, this.page.bytes);
     this.page = undefined;
+    this.pageEnd = this.pageFirst;
   }
 
-  /** The page that holds a byte of the bitmap, or undefined where it can not be written. */
-  private open(byte: bigint): Uint8Array | undefined {
-    const address = byte - (byte % BigInt(PAGE_SIZE));
-    if (this.page?.address === address) return this.page.bytes;
+  /** Turns to the page of the bitmap that holds a bit; false where it can not be written. */
+  private open(bit: number): boolean {
     this.flush();
+    const byte = Math.floor(bit / 8);
+    const at = this.address + BigInt(byte);
+    const offset = Number(at & BigInt(PAGE_SIZE - 1));
+    const address = at - BigInt(offset);
     const bytes = new Uint8Array(PAGE_SIZE);
-    if (!this.mm.copyIn(address, bytes) || !this.mm.copyOut(address, bytes)) return undefined;
+    if (!this.mm.copyIn(address, bytes) || !this.mm.copyOut(address, bytes)) return false;
     this.page = { address, bytes };
-    return bytes;
+    this.pageFirst = (byte - offset) * 8;
+    this.pageEnd = this.pageFirst + BITS_PER_PAGE;
+    return true;
   }
 }
 
