@@ -356,8 +356,9 @@ describe('an attach', () => {
     ['a width that no table has', { addr_width: 39 }],
     ['5 levels that the unit has not', { addr_width: 57 }],
     ['extended accessed flags that it has not', { flags: 2n }],
+    ['supervisor requests that it has not', { flags: 1n }],
   ])('of a guests table with %s is -EINVAL, and nothing has changed', (_what, more) => {
-    const rig = new FakeRig();
+    const rig = new FakeRig({ ecap: ECAP_SCALABLE & ~(1n << 31n) });
     const device = rig.add(SID);
     const parent = rig.paging(device, DomainFlags.NEST_PARENT);
     rig.attach(device, parent);
@@ -382,6 +383,64 @@ describe('an attach', () => {
   });
 });
 
+describe('a domain and a unit that has less than the one that it was made for', () => {
+  const wide = (CAP_ALL & ~(0x3fn << 16n)) | bits([56, 16], [1, 60]);
+  const without = (ecapBit: number, cap = CAP_ALL) => ({
+    cap,
+    ecap: ECAP_SCALABLE & ~(1n << BigInt(ecapBit)),
+  });
+  it.each([
+    ['a first stage, no first stage', {}, 0, without(47)],
+    ['a first stage, walks that are not coherent', {}, 0, without(48)],
+    ['a first stage of 5 levels, 4', { cap: wide }, 0, {}],
+    ['a first stage of 1 GiB, 2 MiB', {}, 0, { cap: CAP_ALL & ~(1n << 56n) }],
+    ['a nesting parent, no nesting', {}, 1, without(26)],
+    ['a second stage, no second stage', {}, 1, without(46)],
+    ['a second stage, walks that are not coherent', {}, 1, without(48)],
+    ['a second stage of 57 bits, 48 addresses', { cap: wide }, 1, {}],
+    ['a second stage of 5 levels, 4', {}, 1, { cap: CAP_ALL & ~(8n << 8n) }],
+    ['a second stage of 1 GiB, 2 MiB', {}, 1, { cap: CAP_ALL & ~(2n << 34n) }],
+    [
+      'a second stage of 2 MiB, 4 KiB',
+      { cap: CAP_ALL & ~(2n << 34n) },
+      1,
+      { cap: CAP_ALL & ~(3n << 34n) },
+    ],
+    ['a second stage, caching mode', {}, 1, { cap: CAP_ALL | 0x80n }],
+    ['dirty bits, none', {}, 2, without(45)],
+  ])('%s: -EINVAL, and nothing has changed', (_what, here, flags, there) => {
+    const rig = new FakeRig(here);
+    const unit = rig.driver.addUnit('dmar1', new FakeRig(there).vtd);
+    if (typeof unit === 'number') throw new Error(`no unit: ${unit}`);
+    const [one, two] = [rig.add(SID), rig.add(SID + 8)];
+    rig.driver.removeDevice(two);
+    expect(rig.driver.addDevice(two, unit, { sourceId: SID + 8 })).toBe(0);
+    const domain = rig.paging(one, flags);
+    const ids = unit.dids.taken;
+    expect(domain.attachDev(two, undefined)).toBe(-Errno.EINVAL);
+    expect([unit.dids.taken, domain.attachments.devices.size]).toEqual([ids, 0]);
+    expect(domain.attachDev(one, undefined)).toBe(0);
+  });
+
+  it('forced coherence, none: -EINVAL', () => {
+    const rig = new FakeRig();
+    const unit = rig.driver.addUnit('dmar1', new FakeRig(without(7)).vtd);
+    if (typeof unit === 'number') throw new Error('no unit');
+    const [one, two] = [rig.add(SID), rig.add(SID + 8)];
+    rig.driver.removeDevice(two);
+    rig.driver.addDevice(two, unit, { sourceId: SID + 8 });
+    const domain = rig.paging(one, DomainFlags.NEST_PARENT);
+    expect(domain.enforceCacheCoherency()).toBe(true);
+    expect(domain.attachDev(two, undefined)).toBe(-Errno.EINVAL);
+  });
+
+  it('pass-through, none: -EINVAL', () => {
+    const rig = new FakeRig({ ecap: ECAP_SCALABLE & ~(1n << 6n) });
+    const device = rig.add(SID);
+    expect(rig.driver.ops.identityDomain?.attachDev(device, undefined)).toBe(-Errno.EINVAL);
+  });
+});
+
 /** 39 bits and 3 levels. */
 const narrow = (): bigint => (CAP_ALL & ~(0x3fn << 16n) & ~(0x1fn << 8n)) | bits([38, 16], [2, 8]);
 
@@ -403,6 +462,7 @@ describe('enforced coherence', () => {
     rig.attach(device, domain);
     const asked = rig.vtd.during(() => expect(domain.enforceCacheCoherency()).toBe(true));
     expect(asked).toEqual(['pasid 2/0', 'piotlb 2/0']);
+    expect(rig.vtd.during(() => domain.enforceCacheCoherency())).toEqual([]);
     expect((rig.pasidEntry(SID)[2] ?? 0) & (1 << 24)).not.toBe(0);
     const other = rig.add(SID + 8);
     rig.attach(other, domain);

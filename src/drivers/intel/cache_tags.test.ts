@@ -27,6 +27,7 @@ describe('the stretch that an invalidation covers', () => {
     ],
     ['everything', 0, 2 ** 53 - 1, undefined],
     ['nothing, which is everything', Infinity, -1, undefined],
+    ['nothing inside a page', 7, 6, undefined],
   ])('of %s', (_what, start, last, expected) => {
     expect(coveringRange(start, last)).toEqual(expected);
   });
@@ -184,6 +185,58 @@ describe('a map', () => {
   });
 });
 
+describe('hardware that has to be told to write its buffers', () => {
+  const RWBF = { cap: CAP_ALL | 0x10n };
+
+  it.each([
+    ['legacy', { ...legacy, ...RWBF }],
+    ['scalable', RWBF],
+  ])(
+    'is told of a device, of an attach and of every map, and of no unmap: %s',
+    (_mode, options) => {
+      const rig = new FakeRig(options);
+      const count = (body: () => unknown): number => {
+        const before = rig.vtd.writeBufferFlushes;
+        body();
+        return rig.vtd.writeBufferFlushes - before;
+      };
+      const device = rig.add(0x0318);
+      const domain = rig.paging(device);
+      expect(count(() => rig.attach(device, domain))).toBe(1);
+      expect(count(() => domain.map(0n, 0x1002, 2, RW))).toBe(1);
+      expect(count(() => domain.unmap(0n, 2))).toBe(0);
+      // In scalable mode its context entry; and what the kernel attaches for itself.
+      expect(count(() => rig.add(0x0320))).toBe(rig.vtd.isScalable ? 2 : 1);
+    },
+  );
+
+  it.each([
+    ['legacy', { ...legacy, ...RWBF }],
+    ['scalable', RWBF],
+  ])('and does not answer fails the attach and the map: %s', (_mode, options) => {
+    const { rig, domain } = attached(options);
+    const other = rig.add(0x0320);
+    rig.vtd.isDead = true;
+    expect(domain.map(0n, 0x1002, 2, RW)).toBe(-110);
+    expect(domain.iovaToFrame(0n)).toBe(-1);
+    expect(rig.attach(other, domain)).toBe(-110);
+    expect(rig.driver.infoOf(other)?.attached).toBeUndefined();
+  });
+
+  it('takes no domain that was made for hardware that has not', () => {
+    for (const flags of [0, DomainFlags.NEST_PARENT]) {
+      const rig = new FakeRig();
+      const other = rig.driver.addUnit('dmar1', new FakeRig(RWBF).vtd);
+      if (typeof other === 'number') throw new Error('no unit');
+      const [here, there] = [rig.add(0x0318), rig.add(0x0320)];
+      rig.driver.removeDevice(there);
+      rig.driver.addDevice(there, other, { sourceId: 0x0320 });
+      expect(rig.paging(here, flags).attachDev(there, undefined)).toBe(-22);
+      expect(rig.paging(there, flags).attachDev(there, undefined)).toBe(0);
+    }
+  });
+});
+
 describe('reading dirty bits', () => {
   it('asks for what was cleaned', () => {
     const { rig, domain } = attached({}, DomainFlags.DIRTY_TRACKING);
@@ -223,6 +276,10 @@ describe('hardware that does not look into the cache of the processor', () => {
       seen.join(' ').includes(entries.slice(0, 4).join(' ')),
     );
     expect(flushed).toBe(true);
+    // And what it is asked.
+    const queue = Number((rig.vtd.mmio.read64(0x90) & ~0xfffn) / 2048n);
+    const lane = rig.ram.laneOf(queue);
+    expect(rig.vtd.seen.get(queue)).toEqual(rig.ram.lanesOf(queue).slice(lane, lane + 512));
   });
 
   it('is not told where it does look', () => {

@@ -54,15 +54,19 @@ export class DeviceInfo {
   ): DeviceInfo | number {
     const { unit, sourceId } = where;
     if (unit.allocFails()) return -Errno.ENOMEM;
-    const context = unit.contexts.place(sourceId);
-    if (typeof context === 'number') return context;
-    if (!unit.caps.isScalable) return new DeviceInfo(device, where, context, undefined);
+    if (!unit.caps.isScalable) {
+      const context = unit.contexts.place(sourceId);
+      if (typeof context === 'number') return context;
+      return new DeviceInfo(device, where, context, undefined);
+    }
     const table = PasidTable.create(unit.memory);
     if (typeof table === 'number') return table;
     const place = table.place(0);
-    if (typeof place === 'number') {
+    // Last, as a table of a bus stays once it is made.
+    const context = typeof place === 'number' ? place : unit.contexts.place(sourceId);
+    if (typeof place === 'number' || typeof context === 'number') {
       table.free();
-      return place;
+      return typeof place === 'number' ? place : -Errno.ENOMEM;
     }
     const info = new DeviceInfo(device, where, context, { table, place });
     const rc = info.#setContext(table);
@@ -77,13 +81,12 @@ export class DeviceInfo {
     if (!pasidTable) return;
     const absent = unit.memory.read(this.#context.page, this.#context.word, QUANTUM_WORDS);
     absent[0] = ((absent[0] ?? 0) & ~PRESENT) >>> 0;
-    this.#writeContext(0, absent);
+    this.#writeContext(absent);
     const batch = unit.takeBatch();
     contextOfDevice(batch.next(), 0, sourceId);
     if (ats) deviceIotlb(batch.next(), sourceId, ats.queueDepth, undefined);
     unit.submit(batch, true);
-    this.#writeContext(0, new Uint32Array(QUANTUM_WORDS));
-    this.#writeContext(QUANTUM_WORDS, new Uint32Array(QUANTUM_WORDS));
+    this.#writeContext(new Uint32Array(QUANTUM_WORDS));
     pasidTable.free();
   }
 
@@ -95,8 +98,7 @@ export class DeviceInfo {
       hasPasid: false,
       hasPageRequests: false,
     });
-    this.#writeContext(QUANTUM_WORDS, words.slice(QUANTUM_WORDS));
-    this.#writeContext(0, words.slice(0, QUANTUM_WORDS));
+    this.#writeContext(words);
     if (!unit.caps.hasCachingMode) return unit.flushWriteBuffer();
     // What is not present is cached under domain id 0.
     for (const fill of [
@@ -111,7 +113,8 @@ export class DeviceInfo {
     return 0;
   }
 
-  #writeContext(word: number, words: Uint32Array): void {
-    this.unit.memory.write(this.#context.page, this.#context.word + word, words);
+  /** The first of the entry's two quanta: the second is always 0. */
+  #writeContext(words: Uint32Array): void {
+    this.unit.memory.write(this.#context.page, this.#context.word, words);
   }
 }

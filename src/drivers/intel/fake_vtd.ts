@@ -12,6 +12,8 @@ import type { Sim } from '../../sim/sim.ts';
 const [VER, CAP, ECAP, GCMD, GSTS, RTADDR] = [0, 8, 0x10, 0x18, 0x1c, 0x20];
 const [FSTS, FECTL, IQH, IQT, IQA] = [0x34, 0x38, 0x80, 0x88, 0x90];
 const ONE_SHOTS = 0x4800_0000;
+const WBF = 0x0800_0000;
+const QIE = 0x0400_0000;
 const SRTP = 0x4000_0000;
 const [IQE, ICE, ITE] = [0x10, 0x20, 0x40];
 
@@ -55,12 +57,16 @@ export class FakeVtd implements Hardware {
   readonly clock: Hardware['clock'];
   /** What the queue was asked, in words, without the waits. */
   readonly asked: string[] = [];
+  /** Told of each, when it is carried out. */
+  onAsked: ((words: string) => void) | undefined = undefined;
   /** One submission each: how many descriptors it had. */
   readonly submissions: number[] = [];
   /** The frames whose bytes were flushed, with the bytes as they were then. */
   readonly seen = new Map<number, Uint32Array>();
   /** Handlers of interrupts. */
   readonly handlers = new Map<InterruptMessage, () => void>();
+  /** How often it was to write its buffers. */
+  writeBufferFlushes = 0;
   /** It tells nothing, for benchmarks. */
   isQuiet = false;
   /** It takes no command, or no descriptor, from now on. */
@@ -75,7 +81,11 @@ export class FakeVtd implements Hardware {
   readonly #sim: Sim;
   readonly #cap: bigint;
   readonly #ecap: bigint;
-  readonly #narrow = new Map<number, number>([[VER, 0x60]]);
+  readonly #narrow = new Map<number, number>([
+    [VER, 0x60],
+    // What firmware may have left.
+    [IQT, 0x40],
+  ]);
   readonly #wide = new Map<number, bigint>();
 
   constructor(sim: Sim, ram: Ram, options: FakeOptions = {}) {
@@ -163,10 +173,15 @@ export class FakeVtd implements Hardware {
 
   #write32(at: number, value: number): void {
     if (at === GCMD) {
-      if (this.isDead) return;
+      if (value & WBF) this.writeBufferFlushes++;
+      if (this.isDead) {
+        this.#narrow.set(GSTS, (this.#read32(GSTS) | (value & WBF)) >>> 0);
+        return;
+      }
       const states = value & ~ONE_SHOTS;
       const pointer = (value & SRTP) | (this.#read32(GSTS) & SRTP);
       this.#narrow.set(GSTS, (states | pointer) >>> 0);
+      if (states & QIE) this.#run();
     } else if (at === IQT) {
       this.#narrow.set(IQT, value);
       this.#run();
@@ -204,7 +219,7 @@ export class FakeVtd implements Hardware {
         this.#narrow.set(FSTS, this.#read32(FSTS) | (this.timesOutNext ? ITE : ICE));
         // All that was pending is dropped, the waits too.
         if (this.timesOutNext) this.#narrow.set(IQH, this.#read32(IQT));
-        else this.asked.push(inWords(words));
+        else this.#tell(inWords(words));
         this.timesOutNext = false;
         this.strayAnswer = false;
         return;
@@ -214,11 +229,16 @@ export class FakeVtd implements Hardware {
         if (!this.isQuiet) this.submissions.push(count);
         count = 0;
       } else {
-        if (!this.isQuiet) this.asked.push(inWords(words));
+        if (!this.isQuiet) this.#tell(inWords(words));
         this.carryOut(words);
         count++;
       }
     }
+  }
+
+  #tell(words: string): void {
+    this.asked.push(words);
+    this.onAsked?.(words);
   }
 
   #wait([, data = 0, lo = 0, hi = 0]: number[]): void {

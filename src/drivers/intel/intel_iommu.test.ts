@@ -12,7 +12,8 @@ import { Ram } from '../../memory/ram.ts';
 import { Faults } from '../../sim/faults.ts';
 import { Sim } from '../../sim/sim.ts';
 import { claimDmaOwner } from '../../iommu/ownership.ts';
-import { FakeRig, OWNER } from './fake_rig.ts';
+import type { FaultHandler } from '../../iommu/fault.ts';
+import { FakeRig, OWNER, userDataOf } from './fake_rig.ts';
 import { bits, CAP_ALL, ECAP_LEGACY, ECAP_SCALABLE, FakeVtd } from './fake_vtd.ts';
 import { type DeviceFault, IntelIommu } from './intel_iommu.ts';
 
@@ -173,12 +174,43 @@ describe('a device behind a unit', () => {
     expect(rig.core.warnings).toEqual([]);
   });
 
+  it.each([
+    ['legacy', legacy],
+    ['scalable', {}],
+  ])('on a bus without a table takes no memory where it cannot come: %s', (_mode, options) => {
+    const rig = new FakeRig(options);
+    const before = rig.ram.liveFrames;
+    for (let nth = 1; ; nth++) {
+      rig.faults.plan({ nth, kinds: ['alloc'] });
+      const rc = rig.driver.addDevice(new Device('dev'), rig.unit, { sourceId: SID });
+      rig.faults.clear();
+      if (!rig.faults.injected) break;
+      expect(rc).toBe(-Errno.ENOMEM);
+      // Core's own domain comes after the bus's table, which stays.
+      expect(rig.ram.liveFrames - before).toBeLessThanOrEqual(2);
+    }
+  });
+
   it('is told to forget its entry before that goes', () => {
-    const rig = new FakeRig();
+    const rig = new FakeRig({ ecap: ECAP_SCALABLE | 4n });
     const device = new Device('dev');
     rig.driver.addDevice(device, rig.unit, { sourceId: SID, ats: { queueDepth: 4 } });
+    const entries: number[] = [];
+    rig.vtd.onAsked = (words) => {
+      if (words.startsWith('context')) entries.push(rig.context(SID)[0] ?? 0);
+    };
     const asked = rig.vtd.during(() => rig.driver.removeDevice(device));
-    expect(asked.at(-1)).toBe(`context 0 of 0x${SID.toString(16)}`);
+    expect(asked.slice(-2)).toEqual(['context 0 of 0x318', 'device 0x318 all']);
+    // Not present when it is forgotten, gone after.
+    expect(entries.map((word) => word & 1)).toEqual([0]);
+    expect(entries[0]).not.toBe(0);
+    expect(rig.context(SID)[0]).toBe(0);
+  });
+
+  it('is announced to hardware that caches what is not present', () => {
+    const rig = new FakeRig({ cap: CAP_ALL | 0x80n });
+    const asked = rig.vtd.during(() => rig.add(SID));
+    expect(asked.slice(0, 2)).toEqual(['context 0 of 0x318', 'iotlb 0 rw']);
   });
 });
 
@@ -242,12 +274,24 @@ describe('a paging domain', () => {
     ['dirty bits in legacy mode', legacy, 2],
     ['a second stage that the unit has not', { ecap: ECAP_SCALABLE & ~(1n << 46n) }, 1],
     ['an unknown flag', {}, 1 << 10],
+    ['a second stage of no width that fits', { cap: CAP_ALL & ~(0x1fn << 8n) }, 1],
   ])('is -EOPNOTSUPP for %s', (_what, options, flags) => {
     const rig = new FakeRig(options);
     const device = rig.add(SID);
     const before = rig.ram.liveFrames;
     expect(allocUserDomain(device, { flags })).toBe(-Errno.EOPNOTSUPP);
     expect(rig.ram.liveFrames).toBe(before);
+  });
+
+  it('is -EOPNOTSUPP for data of a user, and with a handler of page faults', () => {
+    const rig = new FakeRig();
+    const device = rig.add(SID);
+    const userData = userDataOf(1, new Uint8Array(24));
+    const faultHandler = { handleFault: () => 0 } as unknown as FaultHandler;
+    const parent = rig.paging(device, DomainFlags.NEST_PARENT);
+    for (const request of [{ userData }, { faultHandler }, { parent, userData, faultHandler }]) {
+      expect(allocUserDomain(device, { flags: 0, ...request })).toBe(-Errno.EOPNOTSUPP);
+    }
   });
 
   it('that is a nesting parent takes nothing that cannot be written', () => {

@@ -71,8 +71,9 @@ describe.each([
     expect(rig.core.warnings).toHaveLength(1);
   });
 
-  it('serves several at once: each waits for its own', () => {
+  it('serves several at once: each waits for its own, also the second time round', () => {
     const rig = new FakeRig(options);
+    for (let i = 0; i < 40; i++) rig.unit.submit(batchOf(rig, ...Array(16).fill(1)), false);
     const results: number[] = [];
     rig.vtd.holds = true;
     const tasks = [5, 6, 7].map((did) =>
@@ -82,14 +83,88 @@ describe.each([
       }),
     );
     rig.sim.spawn('hardware', function* hardware() {
-      yield 'one';
-      yield 'two';
-      yield 'three';
+      for (let i = 0; i < 10; i++) yield 'nothing';
+      expect(results).toEqual([]);
       rig.vtd.release();
     });
     rig.sim.join(tasks);
     expect(results).toEqual([0, 0, 0]);
     expect(rig.vtd.asked.slice(-3).toSorted()).toEqual(['iotlb 5', 'iotlb 6', 'iotlb 7']);
+  });
+
+  it('waits for room where more is asked than it holds', () => {
+    const rig = new FakeRig(options);
+    let done = 0;
+    rig.vtd.holds = true;
+    const tasks = Array.from({ length: 20 }, (_, did) =>
+      rig.sim.spawn(`user ${did}`, function* user() {
+        yield 'start';
+        if (rig.unit.submit(batchOf(rig, ...Array(16).fill(did)), false) === 0) done++;
+      }),
+    );
+    rig.sim.spawn(
+      'hardware',
+      function* hardware() {
+        for (;;) {
+          for (let i = 0; i < 50; i++) yield 'nothing';
+          rig.vtd.release();
+          rig.vtd.holds = true;
+        }
+      },
+      { daemon: true },
+    );
+    rig.vtd.asked.length = 0;
+    rig.sim.join(tasks);
+    expect(done).toBe(20);
+    // Nothing was written over before it was done.
+    const asked = new Map<string, number>();
+    for (const one of rig.vtd.asked) asked.set(one, (asked.get(one) ?? 0) + 1);
+    expect([...asked.values()]).toEqual(Array(20).fill(16));
+  });
+
+  it('tells only the one whose descriptor was refused', () => {
+    for (const order of [
+      [5, 6],
+      [6, 5],
+    ]) {
+      const rig = new FakeRig(options);
+      const results = new Map<number, number>();
+      rig.vtd.holds = true;
+      const tasks = order.map((did) =>
+        rig.sim.spawn(`user ${did}`, function* user() {
+          yield 'start';
+          results.set(did, rig.unit.submit(batchOf(rig, did), false));
+        }),
+      );
+      rig.sim.spawn('hardware', function* hardware() {
+        for (let i = 0; i < 10; i++) yield 'nothing';
+        rig.vtd.refusesNext = true;
+        rig.vtd.release();
+      });
+      rig.sim.join(tasks);
+      // The first in the queue.
+      expect(results.get(order[0] ?? 0)).toBe(-Errno.EINVAL);
+      expect(results.get(order[1] ?? 0)).toBe(0);
+    }
+  });
+
+  it('that a device did not answer ends for all that wait', () => {
+    const rig = new FakeRig(options);
+    const results: number[] = [];
+    rig.vtd.holds = true;
+    const tasks = [5, 6].map((did) =>
+      rig.sim.spawn(`user ${did}`, function* user() {
+        yield 'start';
+        results.push(rig.unit.submit(batchOf(rig, did), false));
+      }),
+    );
+    rig.sim.spawn('hardware', function* hardware() {
+      for (let i = 0; i < 10; i++) yield 'nothing';
+      rig.vtd.timesOutNext = true;
+      rig.vtd.release();
+    });
+    rig.sim.join(tasks);
+    expect(results).toEqual([-Errno.ETIMEDOUT, -Errno.ETIMEDOUT]);
   });
 });
 

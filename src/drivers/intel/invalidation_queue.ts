@@ -15,7 +15,13 @@ const TIMEOUT_NS = 10e9;
 const PENDING = 0;
 const DONE = 2;
 
-const QUEUE_ERRORS = Fsts.IQE | Fsts.ITE | Fsts.ICE;
+/** A submission: its first and last descriptor, how many it has, and how it ended. */
+interface Pending {
+  readonly first: number;
+  readonly last: number;
+  readonly needed: number;
+  outcome: number | undefined;
+}
 
 export interface QueueOptions {
   readonly hardware: Hardware;
@@ -39,7 +45,8 @@ export class InvalidationQueue {
   readonly #words: number;
   readonly #wait = new Uint32Array(DESCRIPTOR_WORDS);
   #tail = 0;
-  /** Descriptors of submissions that are waited for. */
+  /** Submissions that are not over, and descriptors in use for them. */
+  readonly #pending: Pending[] = [];
   #inUse = 0;
   /** Submissions so far, and descriptors without those that wait: for tests and benchmarks. */
   submissions = 0;
@@ -76,7 +83,6 @@ export class InvalidationQueue {
     const { mmio } = this.#hardware;
     const { isWide } = this.#options;
     mmio.write32(Reg.IQT, 0);
-    mmio.write32(Reg.IQT + 4, 0);
     const base = BigInt(this.#queue) * BigInt(FRAME_SIZE);
     mmio.write64(Reg.IQA, base | BigInt(isWide ? Iqa.DW | 1 : 0));
   }
@@ -90,60 +96,80 @@ export class InvalidationQueue {
     const { clock, mmio } = this.#hardware;
     const needed = batch.count + 1;
     // One stays free, or a full queue would look empty.
-    if (!clock.poll(() => this.#inUse + needed < LENGTH, TIMEOUT_NS)) return -Errno.ETIMEDOUT;
+    const hasRoom = (): boolean => {
+      this.#reclaim();
+      return this.#inUse + needed < LENGTH;
+    };
+    if (!hasRoom() && !clock.poll(hasRoom, TIMEOUT_NS)) return -Errno.ETIMEDOUT;
     const first = this.#tail;
-    const waitIndex = (first + batch.count) % LENGTH;
-    const status = this.#statusWord(waitIndex);
-    status.lanes[status.lane] = PENDING;
-    this.#flush(this.#status, waitIndex * 4, 4);
+    const last = (first + batch.count) % LENGTH;
+    const pending: Pending = { first, last, needed, outcome: undefined };
+    const { lanes, lane } = this.#statusWord(last);
+    lanes[lane] = PENDING;
     for (let i = 0; i < batch.count; i++) this.#put((first + i) % LENGTH, batch.at(i));
-    waitAndWrite(this.#wait, DONE, ...this.#statusAddress(waitIndex));
-    this.#put(waitIndex, this.#wait);
+    this.#putWait(last, last);
     this.#tail = (first + needed) % LENGTH;
     this.#inUse += needed;
+    this.#pending.push(pending);
     this.submissions++;
     this.descriptors += batch.count;
     mmio.write32(Reg.IQT, this.#tail * this.#words * 4);
-    const rc = this.#waitFor(first, waitIndex);
-    this.#inUse -= needed;
-    return rc;
+    const isOver = (): boolean => {
+      this.#reclaim();
+      if (this.#pending.includes(pending) && this.#checkErrors()) this.#reclaim();
+      return !this.#pending.includes(pending);
+    };
+    if (!isOver()) clock.poll(isOver, TIMEOUT_NS);
+    this.#end(pending, -Errno.ETIMEDOUT);
+    return pending.outcome ?? 0;
   }
 
-  #waitFor(first: number, waitIndex: number): number {
-    const { clock } = this.#hardware;
-    const { lanes, lane } = this.#statusWord(waitIndex);
-    let rc = 0;
-    const isOver = (): boolean => {
-      if (lanes[lane] === DONE) return true;
-      rc = this.#checkErrors(first, waitIndex);
-      return rc !== 0;
-    };
-    const ended = isOver() || clock.poll(isOver, TIMEOUT_NS);
-    return ended ? rc : -Errno.ETIMEDOUT;
+  /** What the hardware has done is over, whoever waits for it, and its descriptors are free. */
+  #reclaim(): void {
+    for (const pending of [...this.#pending]) {
+      const { lanes, lane } = this.#statusWord(pending.last);
+      if (lanes[lane] === DONE) this.#end(pending, 0);
+    }
+  }
+
+  /** A submission is over, unless it is already. */
+  #end(pending: Pending, outcome: number): void {
+    const at = this.#pending.indexOf(pending);
+    if (at < 0) return;
+    this.#pending.splice(at, 1);
+    this.#inUse -= pending.needed;
+    pending.outcome ??= outcome;
   }
 
   /**
-   * What the hardware says of its queue. At an invalid descriptor the head stands still: where that is one of this submission's, it is
-   * made into the wait that ends it, so that the queue goes on. Source: Linux `qi_check_fault()`.
+   * What the hardware says of its queue, for all that wait. At an invalid descriptor the head stands still: it is made into a wait of its
+   * own, so that the queue goes on. True where there was anything. Source: Linux `qi_check_fault()`.
    */
-  #checkErrors(first: number, waitIndex: number): number {
+  #checkErrors(): boolean {
     const { mmio } = this.#hardware;
-    const status = mmio.read32(Reg.FSTS) & QUEUE_ERRORS;
-    if (status === 0) return 0;
+    const status = mmio.read32(Reg.FSTS);
     if (status & Fsts.ICE) mmio.write32(Reg.FSTS, Fsts.ICE);
     if (status & Fsts.ITE) {
-      // A device did not answer: the hardware has dropped the waits that were pending.
+      // A device did not answer: the hardware has dropped the waits that were pending, whosever they are.
+      for (const dropped of [...this.#pending]) this.#end(dropped, -Errno.ETIMEDOUT);
       mmio.write32(Reg.FSTS, Fsts.ITE);
-      return -Errno.ETIMEDOUT;
     }
-    if ((status & Fsts.IQE) === 0) return 0;
+    if ((status & Fsts.IQE) === 0) return (status & (Fsts.ICE | Fsts.ITE)) !== 0;
     const head = mmio.read32(Reg.IQH) / (this.#words * 4);
-    const offset = (head - first + LENGTH) % LENGTH;
-    if (offset > (waitIndex - first + LENGTH) % LENGTH) return 0;
-    waitAndWrite(this.#wait, DONE, ...this.#statusAddress(waitIndex));
-    this.#put(head, this.#wait);
+    const refused = this.#pending.find(
+      ({ first, needed }) => (head - first + LENGTH) % LENGTH < needed,
+    );
+    if (refused) refused.outcome = -Errno.EINVAL;
+    this.#putWait(head, head);
     mmio.write32(Reg.FSTS, Fsts.IQE);
-    return -Errno.EINVAL;
+    return true;
+  }
+
+  /** A descriptor at `index` that writes the word of the submission that ends at `last`. */
+  #putWait(index: number, last: number): void {
+    const address = this.#status * FRAME_SIZE + last * 4;
+    waitAndWrite(this.#wait, DONE, address >>> 0, Math.floor(address / 2 ** 32));
+    this.#put(index, this.#wait);
   }
 
   #put(index: number, words: Uint32Array): void {
@@ -161,10 +187,5 @@ export class InvalidationQueue {
   #statusWord(index: number): { lanes: Uint32Array; lane: number } {
     const { ram } = this.#hardware.mem;
     return { lanes: ram.lanesOf(this.#status), lane: ram.laneOf(this.#status) + index };
-  }
-
-  #statusAddress(index: number): [lo: number, hi: number] {
-    const address = this.#status * FRAME_SIZE + index * 4;
-    return [address >>> 0, Math.floor(address / 2 ** 32)];
   }
 }

@@ -126,6 +126,7 @@ describe('an invalidation by the guest', () => {
     ['pages', { addr: 0x4000n, npages: 4n }, ['piotlb 2/0 pages 0x4+2^2']],
     ['pages that are not aligned', { addr: 0x5000n, npages: 4n }, ['piotlb 2/0 pages 0x0+2^4']],
     ['all', { npages: ALL }, ['piotlb 2/0']],
+    ['more than all', { npages: 2n ** 52n + 1n }, ['piotlb 2/0']],
     ['an end beyond 2^64', { addr: 2n ** 64n - 0x1000n, npages: 2n }, ['piotlb 2/0']],
     ['no page, with the one before', { addr: 0x1000n, npages: 0n }, ['piotlb 2/0 pages 0x0+2^1']],
   ])('of %s goes to the caches of its table alone', (_what, request, expected) => {

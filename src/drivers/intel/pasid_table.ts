@@ -2,7 +2,7 @@
 import { Errno } from '../../base/errno.ts';
 import type { EntryPlace } from './context_table.ts';
 import type { TableMemory } from './table_memory.ts';
-import { PASID_ENTRY_WORDS } from './translation.ts';
+import { PASID_ENTRY_WORDS, QUANTUM_WORDS } from './translation.ts';
 
 const PRESENT = 1;
 /** A directory of one page: 2^9 entries, for tables of 2^6 PASIDs each. */
@@ -59,7 +59,7 @@ export class PasidTable {
     return { page, word: (pasid & (2 ** TABLE_LG2 - 1)) * PASID_ENTRY_WORDS };
   }
 
-  /** The scalable context entry that leads here. */
+  /** The scalable context entry that leads here: its first 128 bits, the rest is 0. */
   contextEntry(features: ContextFeatures): Uint32Array {
     const { directory } = this;
     const bits =
@@ -68,7 +68,7 @@ export class PasidTable {
       ((features.hasPasid ? 1 : 0) << 3) |
       ((features.hasPageRequests ? 1 : 0) << 4) |
       (PDTS << 9);
-    const words = new Uint32Array(8);
+    const words = new Uint32Array(QUANTUM_WORDS);
     words[0] = ((directory % 2 ** 21) * 2048 + bits) >>> 0;
     words[1] = Math.floor(directory / 2 ** 21);
     return words;
