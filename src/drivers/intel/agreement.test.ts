@@ -322,6 +322,44 @@ class World {
   }
 }
 
+describe('what is cached on the way from one first stage to another', () => {
+  it.each([0, 1])('is seen by no other device on either of them: device %i', (other) => {
+    for (let evictions = 1; evictions < 64; evictions++) {
+      const rig = new FakeRig({}, CachingVtd);
+      const vtd = rig.vtd as CachingVtd;
+      const [moving, staying] = [rig.add(0x0310), rig.add(0x0318)];
+      const domains = [rig.paging(moving), rig.paging(moving)] as const;
+      const pages = Array.from({ length: 40 }, (_, i) => BigInt(i) << 12n);
+      for (const [i, domain] of domains.entries()) domain.map(0n, 2 ** 20 * (i + 1), 80, RW);
+      rig.attach(moving, domains[0]);
+      rig.attach(staying, domains[other] ?? domains[0]);
+      // The hardware forgets requesters now and then, in every pattern of six accesses.
+      let count = 0;
+      vtd.dropsRequesters = () => ((evictions >> (count++ % 6)) & 1) === 1;
+      let next = 0;
+      rig.sim.spawn(
+        'the moving device',
+        function* accesses() {
+          for (;;) {
+            const found = vtd.access(0x0310, pages[next++ % pages.length] ?? 0n, false);
+            if (typeof found === 'string') throw new Error(found);
+            yield 'an access';
+          }
+        },
+        { daemon: true },
+      );
+      expect(rig.replace(moving, domains[1])).toBe(0);
+      const seen = (sourceId: number): unknown[] =>
+        pages.map((page) => {
+          const found = vtd.access(sourceId, page, false);
+          return typeof found === 'string' ? found : (found.frame >> 31n) - 1n;
+        });
+      expect(seen(0x0310)).toEqual(pages.map(() => 1n));
+      expect(seen(0x0318)).toEqual(pages.map(() => BigInt(other)));
+    }
+  });
+});
+
 describe.each([
   ['legacy', { ecap: ECAP_LEGACY }],
   ['scalable', {}],

@@ -245,6 +245,47 @@ describe.each([
   });
 });
 
+describe('a detach', () => {
+  it('in scalable mode leaves the entry as it is but for being present, until it is forgotten', () => {
+    const rig = new FakeRig();
+    const device = rig.add(SID);
+    const domain = rig.paging(device);
+    rig.attach(device, domain);
+    const before = rig.pasidEntry(SID);
+    const during: number[][] = [];
+    rig.vtd.onAsked = () => during.push(rig.pasidEntry(SID));
+    rig.detach(device, domain);
+    const absent = before.with(0, (before[0] ?? 0) & ~1);
+    expect(during).toEqual([absent, absent]);
+    expect(rig.pasidEntry(SID)).toEqual(Array(16).fill(0));
+  });
+
+  it.each([
+    ['legacy', { ...legacy, cap: CAP_ALL | 0x80n }],
+    ['scalable', { cap: CAP_ALL | 0x80n }],
+  ])('of a device that is blocked asks for nothing: %s', (_mode, options) => {
+    const rig = new FakeRig(options);
+    const device = rig.add(SID);
+    const blocked = rig.driver.ops.blockedDomain;
+    expect(rig.vtd.during(() => blocked?.attachDev(device, blocked))).toEqual([]);
+  });
+
+  it.each([
+    [
+      'legacy',
+      { ecap: ECAP_LEGACY | 4n },
+      ['context 2 of 0x318', 'iotlb 2 rw', 'device 0x318 all'],
+    ],
+    ['scalable', { ecap: ECAP_SCALABLE | 4n }, ['pasid 2/0', 'piotlb 2/0', 'device 0x318 all']],
+  ])('empties the cache of the device too: %s', (_mode, options, expected) => {
+    const rig = new FakeRig(options);
+    const device = rig.add(SID, { ats: { queueDepth: 1 } });
+    const domain = rig.paging(device);
+    rig.attach(device, domain);
+    expect(rig.vtd.during(() => rig.detach(device, domain))).toEqual(expected);
+  });
+});
+
 describe('an attach', () => {
   it.each([
     ['legacy', legacy],

@@ -196,7 +196,6 @@ export class PasidSlot extends EntrySlot {
     const isFirst = usesFirst(to);
     if (isFirst && !isFirstBefore) this.write(FIRST_STAGE, to);
     this.write(0, to);
-    if (isFirst && isFirstBefore) this.write(FIRST_STAGE, to);
     const rc = this.#forget(from, mustSucceed);
     if (rc === 0 && !isFirst && isFirstBefore) this.write(FIRST_STAGE, to);
     return rc;

@@ -152,8 +152,5 @@ export function wayBetween(from: Uint32Array, to: Uint32Array): Way {
   if (!isPresent(from) || !isPresent(to)) return 'at once';
   const firstDiffers = usesFirst(from) && usesFirst(to) && !same(from, to, 4, PASID_ENTRY_WORDS);
   if (!firstDiffers) return 'at once';
-  if (same(withDid(from, 0), withDid(to, 0), 0, QUANTUM_WORDS)) {
-    return didOf(from) === didOf(to) ? 'at once' : 'new id';
-  }
-  return 'blocked';
+  return same(withDid(from, 0), withDid(to, 0), 0, QUANTUM_WORDS) ? 'new id' : 'blocked';
 }
