@@ -73,7 +73,8 @@ export class LinePipe {
 
   #fill(): void {
     for (let waited = 0; ; waited += LOOK_MS) {
-      if (this.#libc.poll(this.#arena.base + this.#pollfd, 1, LOOK_MS) !== 0) break;
+      // Below 0: a signal came. Only where there is something, the read does not wait for ever.
+      if (this.#libc.poll(this.#arena.base + this.#pollfd, 1, LOOK_MS) > 0) break;
       if (this.#peer.hasEnded()) this.#fail('ended');
       if (waited >= LIMIT_MS) this.#fail(`has not answered for ${LIMIT_MS / 1000} s`);
     }

@@ -31,6 +31,16 @@ describe('RAM', () => {
     expect([...ram.bytes(frame).subarray(0, 4)]).toEqual([0x44, 0x33, 0x22, 0x11]);
   });
 
+  it('lies in bytes that somebody else has too', () => {
+    const theirs = new ArrayBuffer(2 ** 22 + 4096);
+    const chunk = (): Uint32Array => new Uint32Array(theirs, 4096, 2 ** 20);
+    const ram = new Ram({ firstFrame: 4096, frames: 2048, chunk });
+    const frame = ram.alloc(0) + 1;
+    expect(ram.alloc(0)).toBe(frame);
+    ram.bytes(frame)[3] = 7;
+    expect(new Uint8Array(theirs)[4096 + 2048 + 3]).toBe(7);
+  });
+
   it('answers NO_MEMORY when it is used up, and works again after a free', () => {
     const ram = small(2048);
     const all = ram.alloc(MAX_RUN_LG2);

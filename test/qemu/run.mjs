@@ -50,18 +50,22 @@ function options() {
 /** @param {object} argument @returns {Promise<boolean>} whether it ended well */
 async function vtd(argument) {
   const { folder, file } = await bundle();
-  /** @type {import('node:child_process').ChildProcess | undefined} */
-  let child;
+  let stop = () => {};
   // On SIGTERM it ends its QEMU; its own exit does the rest.
   const undo = () => {
-    child?.kill('SIGTERM');
+    stop();
     rmSync(folder, { recursive: true, force: true });
   };
   return withUndo(undo, () => {
-    child = spawn(process.execPath, ['--enable-source-maps', file, JSON.stringify(argument)], {
-      stdio: 'inherit',
-    });
-    return new Promise((resolve) => child?.on('close', (code) => resolve(code === 0)));
+    const child = spawn(
+      process.execPath,
+      ['--enable-source-maps', file, JSON.stringify(argument)],
+      {
+        stdio: 'inherit',
+      },
+    );
+    stop = () => child.kill('SIGTERM');
+    return new Promise((resolve) => child.on('close', (code) => resolve(code === 0)));
   });
 }
 

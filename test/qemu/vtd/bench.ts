@@ -90,9 +90,8 @@ export class Bench {
   /** An empty domain; `edu` can bring words through it. */
   paging(flags = 0): PagingDomain {
     const domain = allocUserDomain(this.edu.device, { flags });
-    if (typeof domain === 'number' || !isPagingDomain(domain)) {
-      throw new Error(`there is no domain: ${String(domain)}`);
-    }
+    if (typeof domain === 'number') throw new Error(`there is no domain: ${domain}`);
+    if (!isPagingDomain(domain)) throw new Error('this is no paging domain');
     const rc = domain.map(BigInt(this.#bounce * FRAME_SIZE), this.#bounce, 2, READ_WRITE);
     if (rc !== 0) throw new Error(`the page for edu is not mapped: ${rc}`);
     this.#domains.push(domain);

@@ -94,7 +94,8 @@ export class Comparison {
       }
       if (Buffer.compare(bytesOf(theirs), bytesOf(ours)) === 0) continue;
       for (let lane = 0; lane < LANES_PER_CHUNK; lane++) {
-        const [a = 0, b = 0] = [theirs[lane], ours[lane]];
+        const a = theirs[lane] ?? 0;
+        const b = ours[lane] ?? 0;
         if (a === b || this.#isKnownWord(known, lane, a ^ b)) continue;
         const address = qemu.firstFrame * FRAME_SIZE + (i * LANES_PER_CHUNK + lane) * 4;
         found.push(

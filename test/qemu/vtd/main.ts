@@ -46,7 +46,7 @@ function run(scenario: Scenario, unit: UnitName, machines: readonly TestMachine[
     benches.push(bench);
     try {
       scenario.run(bench);
-      bench.stop();
+      if (scenario.leavesUnit !== true) bench.stop();
     } catch (error) {
       if (error instanceof HostError) throw error;
       const stack = error instanceof Error ? error.stack : String(error);

@@ -4,10 +4,12 @@ import type { UnitName } from './machine.ts';
 
 /** Something that happens on a machine, written once for all of them. What it says is compared, line by line, and so is memory. */
 export interface Scenario {
-  /** Unique. */
+  /** Unique on each unit. */
   readonly name: string;
   readonly units: readonly UnitName[];
   run(bench: Bench): void;
+  /** It ends with a unit that the driver cannot use any more. */
+  readonly leavesUnit?: boolean;
 }
 
 export const ALL_UNITS: readonly UnitName[] = [

@@ -8,6 +8,8 @@ import { EACH_MODE, type Scenario, SECOND_STAGE } from '../scenario.ts';
 const [FSTS, FECTL, IECTL, IEDATA, IEADDR, IEUADDR, ICS] = [
   0x34, 0x38, 0xa0, 0xa4, 0xa8, 0xac, 0x9c,
 ];
+const [CAP, ECAP, GCMD, GSTS, RTADDR, CCMD, FEDATA] = [0x08, 0x10, 0x18, 0x1c, 0x20, 0x28, 0x3c];
+const [IQH, IQT, IQA] = [0x80, 0x88, 0x90];
 const MASKED = 0x8000_0000;
 const PAGE = 2;
 
@@ -101,6 +103,53 @@ export const queue: readonly Scenario[] = [
       bench.shows('another when it is', interrupts === 2);
       irq.release(message);
     },
+  },
+  {
+    name: 'a reset',
+    units: EACH_MODE,
+    run(bench) {
+      const { mmio } = bench.hardware;
+      bench.attach(bench.test, bench.paging());
+      bench.store(bench.test, 0x1000n);
+      bench.hardware.reset();
+      for (const at of [GSTS, FSTS, FECTL, FEDATA, ICS, IECTL]) {
+        bench.say(`register ${hex(at)}: ${hex(mmio.read32(at))}`);
+      }
+      for (const at of [CAP, ECAP, RTADDR, IQH, IQT, IQA]) {
+        bench.say(`register ${hex(at)}: ${hex(mmio.read64(at))}`);
+      }
+      const page = bench.page();
+      const address = BigInt(page * FRAME_SIZE);
+      bench.shows('addresses are physical', bench.store(bench.test, address) === page);
+    },
+    leavesUnit: true,
+  },
+  {
+    name: 'caches are invalidated by registers',
+    units: ['legacy'],
+    run(bench) {
+      const { mmio } = bench.hardware;
+      const domain = bench.paging();
+      bench.attach(bench.edu, domain);
+      const [old, next] = [bench.page(), bench.page()];
+      bench.map(domain, 0x1000n, old, PAGE);
+      bench.shows('it is reached', bench.load(0x1000n) === old);
+      const { tables } = bench;
+      const at = tables.page(bench.edu.requester.sourceId, 0x1000n, 0);
+      tables.write(at, BigInt(next * FRAME_SIZE) | 3n);
+      // Registers work while the queue is off.
+      mmio.write32(GCMD, (mmio.read32(GSTS) & 0x8300_0000) >>> 0);
+      bench.shows('the stale entry is used', bench.load(0x1000n) === old);
+      mmio.write64(CCMD, (1n << 63n) | (1n << 61n));
+      bench.say(`CCMD ${hex(mmio.read64(CCMD))}`);
+      const iotlb = Number((mmio.read64(ECAP) >> 8n) & 0x3ffn) * 16 + 8;
+      mmio.write64(iotlb, (1n << 63n) | (1n << 60n));
+      bench.say(`IOTLB ${hex(mmio.read64(iotlb))}`);
+      bench.shows('it is gone', bench.load(0x1000n) === next);
+      mmio.write64(IQT, 0n);
+      mmio.write32(GCMD, ((mmio.read32(GSTS) & 0x8300_0000) | 0x0400_0000) >>> 0);
+    },
+    leavesUnit: true,
   },
   {
     name: 'faults: masked, then not',

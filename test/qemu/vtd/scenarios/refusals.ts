@@ -6,6 +6,9 @@ import type { UnitName } from '../machine.ts';
 
 const PAGE = 2;
 const IOVA = 0x1000n;
+const [GCMD, GSTS, RTADDR] = [0x18, 0x1c, 0x20];
+const [SRTP, STATES] = [0x4000_0000, 0x8780_0000];
+const SCALABLE_MODE = 0x400n;
 
 type Where = 'root' | 'context' | 'directory' | 'pasid' | 'page';
 
@@ -29,7 +32,20 @@ const SCALABLE: readonly UnitName[] = ['scalable, second stage', 'scalable, firs
 const SECOND: readonly UnitName[] = ['scalable, second stage'];
 const FIRST: readonly UnitName[] = ['scalable, first stage'];
 
+/** Where no memory is. */
+const NOWHERE = 0x10_0000_0000n;
+const ADDRESS = 0x000f_ffff_ffff_f000n;
+const nowhere = { clear: ADDRESS, set: NOWHERE };
+
 const wrongs: readonly Wrong[] = [
+  { what: 'the context table is nowhere', units: EACH_MODE, where: 'root', ...nowhere },
+  { what: 'the PASID directory is nowhere', units: SCALABLE, where: 'context', ...nowhere },
+  { what: 'the PASID table is nowhere', units: SCALABLE, where: 'directory', ...nowhere },
+  { what: 'the top table is nowhere', units: LEGACY, where: 'context', ...nowhere },
+  { what: 'the top table is nowhere', units: SECOND, where: 'pasid', ...nowhere },
+  { what: 'the top table is nowhere', units: FIRST, where: 'pasid', word: 2, ...nowhere },
+  { what: 'a table is nowhere', units: EACH_MODE, where: 'page', level: 2, ...nowhere },
+  { what: 'the page is nowhere', units: EACH_MODE, where: 'page', level: 0, ...nowhere },
   { what: 'the root entry is not present', units: EACH_MODE, where: 'root', clear: 1n },
   { what: 'reserved bits of the root entry', units: LEGACY, where: 'root', set: 0x10n },
   {
@@ -148,15 +164,13 @@ function provoke(bench: Bench, wrong: Wrong): void {
   bench.sayRegisters();
 }
 
-const unitsTogether = new Set<string>();
-
 /** Each field that QEMU looks at, wrong in turn. */
 export const refusals: readonly Scenario[] = [
-  ...wrongs.map((wrong): Scenario => {
-    const name = `refused: ${wrong.what}${unitsTogether.has(wrong.what) ? ' (2)' : ''}`;
-    unitsTogether.add(wrong.what);
-    return { name, units: wrong.units, run: (bench) => provoke(bench, wrong) };
-  }),
+  ...wrongs.map((wrong): Scenario => ({
+    name: `refused: ${wrong.what}`,
+    units: wrong.units,
+    run: (bench) => provoke(bench, wrong),
+  })),
   {
     name: 'refused: an address that is not canonical',
     units: ['scalable, first stage'],
@@ -173,6 +187,18 @@ export const refusals: readonly Scenario[] = [
       bench.attach(bench.edu, bench.paging());
       bench.shows('refused', !bench.probe(0x1_0000_0000_0000n));
       bench.shows('refused', !bench.probe(0x8000_0000_0000_0000n));
+    },
+  },
+  {
+    name: 'refused: the root table is nowhere',
+    units: EACH_MODE,
+    run(bench) {
+      const { mmio } = bench.hardware;
+      bench.attach(bench.edu, bench.paging());
+      mmio.write64(RTADDR, NOWHERE | (bench.tables.isScalable ? SCALABLE_MODE : 0n));
+      mmio.write32(GCMD, ((mmio.read32(GSTS) & STATES) | SRTP) >>> 0);
+      bench.say(`forget = ${forgetAll(bench)}`);
+      bench.shows('refused', !bench.probe(IOVA));
     },
   },
   {
