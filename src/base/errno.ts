@@ -67,7 +67,7 @@ export class ErrnoError extends Error {
     const { stackTraceLimit } = engine;
     if (!ErrnoError.keepsStack) engine.stackTraceLimit = 0;
     super(message);
-    engine.stackTraceLimit = stackTraceLimit;
+    if (!ErrnoError.keepsStack) engine.stackTraceLimit = stackTraceLimit;
     this.code = code;
   }
 
