@@ -10,7 +10,7 @@ import type { Sim } from '../../sim/sim.ts';
  */
 
 const [VER, CAP, ECAP, GCMD, GSTS, RTADDR] = [0, 8, 0x10, 0x18, 0x1c, 0x20];
-const [FSTS, FECTL, IQH, IQT, IQA] = [0x34, 0x38, 0x80, 0x88, 0x90];
+const [FSTS, FECTL, PMEN, IQH, IQT, IQA] = [0x34, 0x38, 0x64, 0x80, 0x88, 0x90];
 const ONE_SHOTS = 0x4800_0000;
 const WBF = 0x0800_0000;
 const QIE = 0x0400_0000;
@@ -57,6 +57,8 @@ export class FakeVtd implements Hardware {
   readonly clock: Hardware['clock'];
   /** What the queue was asked, in words, without the waits. */
   readonly asked: string[] = [];
+  /** Told of each write of GCMD. */
+  onCommand: ((value: number) => void) | undefined = undefined;
   /** Told of each, when it is carried out. */
   onAsked: ((words: string) => void) | undefined = undefined;
   /** One submission each: how many descriptors it had. */
@@ -85,6 +87,8 @@ export class FakeVtd implements Hardware {
     [VER, 0x60],
     // What firmware may have left.
     [IQT, 0x40],
+    [PMEN, 0x8000_0001],
+    [FECTL, 0x8000_0000],
   ]);
   readonly #wide = new Map<number, bigint>();
 
@@ -95,7 +99,7 @@ export class FakeVtd implements Hardware {
     this.mem = { ram, flush: (frame, byte, length) => this.#flush(frame, byte, length) };
     this.irq = {
       request: (handler) => {
-        const message = { address: 0xfee0_0000n, data: this.handlers.size + 1 };
+        const message = { address: 0x12_fee0_1000n, data: this.handlers.size + 0x31 };
         this.handlers.set(message, handler);
         return message;
       },
@@ -173,6 +177,7 @@ export class FakeVtd implements Hardware {
 
   #write32(at: number, value: number): void {
     if (at === GCMD) {
+      this.onCommand?.(value);
       if (value & WBF) this.writeBufferFlushes++;
       if (this.isDead) {
         this.#narrow.set(GSTS, (this.#read32(GSTS) | (value & WBF)) >>> 0);
@@ -185,6 +190,8 @@ export class FakeVtd implements Hardware {
     } else if (at === IQT) {
       this.#narrow.set(IQT, value);
       this.#run();
+    } else if (at === PMEN) {
+      this.#narrow.set(PMEN, ((value & 0x8000_0000) | (value >>> 31)) >>> 0);
     } else if (at === FSTS) {
       const cleared = this.#read32(FSTS) & ~(value & 0x71);
       this.#narrow.set(FSTS, cleared);

@@ -43,6 +43,31 @@ describe('the start of a unit', () => {
     expect(rig.vtd.words(rig.vtd.rootTable, 1024).every((word) => word === 0)).toBe(true);
   });
 
+  it('has its interrupt written where it was given, and lets it come', () => {
+    const { vtd } = new FakeRig();
+    const [message] = vtd.handlers.keys();
+    expect(vtd.mmio.read32(0x3c)).toBe(message?.data);
+    expect(vtd.mmio.read32(0x40)).toBe(0xfee0_1000);
+    expect(vtd.mmio.read32(0x44)).toBe(0x12);
+    expect(vtd.mmio.read32(0x38)).toBe(0);
+  });
+
+  it.each([0x20n, 0x40n])('turns off memory that firmware protects: CAP bit %i', (bit) => {
+    expect(new FakeRig({ cap: CAP_ALL | bit }).vtd.mmio.read32(0x64)).toBe(0);
+    expect(new FakeRig({}).vtd.mmio.read32(0x64)).toBe(0x8000_0001);
+  });
+
+  it('turns off what firmware left on before it sets its own tables', () => {
+    const { vtd, start: run } = start({}, (one) => {
+      one.mmio.write32(0x88, 0);
+      one.mmio.write32(0x18, 0x8400_0000);
+    });
+    const states: number[] = [];
+    vtd.onCommand = (value) => states.push(value & 0xc400_0000);
+    expect(typeof run()).toBe('object');
+    expect(states.map((value) => value >>> 26)).toEqual([1, 0, 1, 0b10001, 0b100001]);
+  });
+
   it('in legacy mode has no PASIDs to forget, and narrow descriptors', () => {
     const rig = new FakeRig(legacy);
     expect(rig.vtd.asked).toEqual(['contexts', 'iotlb all rw']);
