@@ -82,6 +82,8 @@ export const EPOLL_CTL_DEL = 2;
 // linux/kcmp.h, linux/pidfd.h, asm-generic/resource.h, linux/magic.h
 export const KCMP_VM = 1;
 export const PIDFD_THREAD = O_EXCL;
+export const PIDFD_GET_INFO = 0xc040ff0b;
+export const PIDFD_INFO_CREDS = 2;
 export const RLIMIT_NOFILE = 7;
 export const RLIMIT_MEMLOCK = 8;
 export const TMPFS_MAGIC = 0x01021994;
