@@ -32,7 +32,7 @@ const files = readdirSync(join(copy, FOLDER)).filter(
   (name) =>
     name.endsWith('.ts') &&
     !name.endsWith('.test.ts') &&
-    !/^(fake|caching|guest)_/.test(name) &&
+    !/^(fake|caching|guest|random)_/.test(name) &&
     (asked.length === 0 || asked.includes(name)),
 );
 

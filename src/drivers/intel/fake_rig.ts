@@ -7,6 +7,7 @@ import type { Domain } from '../../iommu/domain.ts';
 import { AttachHandle } from '../../iommu/handle.ts';
 import { claimDmaOwner } from '../../iommu/ownership.ts';
 import type { UserData } from '../../iommu/user_data.ts';
+import type { Hardware } from '../../kernel/hardware.ts';
 import { Ram } from '../../memory/ram.ts';
 import type { Faults } from '../../sim/faults.ts';
 import { Sim } from '../../sim/sim.ts';
@@ -18,25 +19,25 @@ import type { Unit } from './unit.ts';
 
 export const OWNER = {};
 
-/** For tests of the driver alone: a unit that answers and translates nothing, and the core around it. */
-export class FakeRig {
+/** For tests: a unit of any kind with the driver, and the core around it. */
+export class Rig<H extends Hardware> {
   readonly core: IommuCore;
   readonly sim: Sim;
   readonly faults: Faults;
   readonly ram: Ram;
-  readonly vtd: FakeVtd;
+  readonly hardware: H;
   readonly driver: IntelIommu;
   readonly unit: Unit;
 
   /** With `core`, a unit of that core's machine. */
-  constructor(options: FakeOptions = {}, kind: typeof FakeVtd = FakeVtd, core?: IommuCore) {
+  constructor(make: (sim: Sim, ram: Ram) => H, core?: IommuCore) {
     this.core = core ?? new IommuCore({ sim: new Sim({ checkLocks: true }) });
     this.sim = this.core.sim;
     this.faults = this.sim.faults;
     this.ram = new Ram({ faults: this.faults });
-    this.vtd = new kind(this.sim, this.ram, options);
+    this.hardware = make(this.sim, this.ram);
     this.driver = new IntelIommu(this.core);
-    const unit = this.driver.addUnit('dmar0', this.vtd);
+    const unit = this.driver.addUnit('dmar0', this.hardware);
     if (typeof unit === 'number') throw new Error(`the unit did not start: ${unit}`);
     this.unit = unit;
   }
@@ -74,6 +75,17 @@ export class FakeRig {
 
   detach(device: Device, domain: Domain): void {
     detach(device, NO_PASID, domain);
+  }
+}
+
+/** For tests of the driver alone: a unit that answers and translates nothing. */
+export class FakeRig extends Rig<FakeVtd> {
+  constructor(options: FakeOptions = {}, kind: typeof FakeVtd = FakeVtd, core?: IommuCore) {
+    super((sim, ram) => new kind(sim, ram, options), core);
+  }
+
+  get vtd(): FakeVtd {
+    return this.hardware;
   }
 
   /** Words of the context entry of a device. */

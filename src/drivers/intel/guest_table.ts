@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** For tests of the driver: what domains and guests map, beside plain Maps that say the same. */
-import type { FakeRig } from './fake_rig.ts';
+import type { Ram } from '../../memory/ram.ts';
 import type { IntelPagingDomain } from './paging_domain.ts';
 
 const RW = 3;
@@ -18,12 +18,12 @@ export interface Paging {
 export class GuestTable {
   readonly model: Model = new Map();
   readonly top: bigint;
-  readonly #rig: FakeRig;
+  readonly #ram: Ram;
   readonly #parent: Paging;
   #next: number;
 
-  constructor(rig: FakeRig, parent: Paging, firstPage: number) {
-    this.#rig = rig;
+  constructor(ram: Ram, parent: Paging, firstPage: number) {
+    this.#ram = ram;
     this.#parent = parent;
     this.#next = firstPage;
     this.top = this.#newPage();
@@ -32,7 +32,7 @@ export class GuestTable {
   /** A page of the guest's memory for a table, which the parent maps and nobody unmaps. Its guest-physical address. */
   #newPage(): bigint {
     const page = this.#next++;
-    const frame = this.#rig.ram.alloc(1);
+    const frame = this.#ram.alloc(1);
     const iova = BigInt(page) << 12n;
     if (this.#parent.domain.map(iova, frame, 2, RW) !== 0) throw new Error('not mapped');
     this.#parent.model.set(page, { page: frame / 2, writes: true });
@@ -74,7 +74,7 @@ export class GuestTable {
 
   #item(table: bigint, page: number, level: number): [Uint32Array, number] {
     const at = this.#parent.model.get(Number(table >> 12n))?.page ?? 0;
-    const { ram } = this.#rig;
+    const ram = this.#ram;
     const index = Math.floor(page / 512 ** level) % 512;
     return [ram.lanesOf(at * 2), ram.laneOf(at * 2) + 2 * index];
   }
