@@ -115,7 +115,7 @@ export class PrivateApt {
     const files = readdirSync(folder).filter((file) => file.endsWith('.deb'));
     if (done.status !== 0 || files.length === 0)
       throw new Skip(
-        `the package ${name} could not be downloaded: ${done.stderr.trim().split('\n')[0] || 'no network?'}`,
+        `the package ${name} could not be downloaded (can the Debian archive be reached?): ${done.stderr.trim().split('\n')[0]}`,
       );
     return files.map((file) => join(folder, file));
   }

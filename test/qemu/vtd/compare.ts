@@ -71,7 +71,8 @@ export class Comparison {
     for (const one of known) {
       for (const { qemu, model } of one.lines ?? []) {
         if (changed === ours) break;
-        const next = changed.replace(qemu, model);
+        const next =
+          typeof model === 'string' ? changed.replace(qemu, model) : changed.replace(qemu, model);
         if (next !== changed) used.push(one);
         changed = next;
       }

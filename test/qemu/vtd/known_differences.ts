@@ -4,7 +4,8 @@ import type { UnitName } from './machine.ts';
 /** A part of a line, as QEMU says it and as the model does. */
 export interface LineDifference {
   readonly qemu: RegExp;
-  readonly model: string;
+  /** In place of what was found; as a function, of the match and its groups. */
+  readonly model: string | ((match: string, ...groups: string[]) => string);
 }
 
 /** Bits of 32-bit words of memory that may differ: of the first or the second half of entries of 64 bits. */

@@ -122,6 +122,19 @@ export const translation: readonly Scenario[] = [
     },
   },
   {
+    name: 'a write, where what is cached may only be read',
+    units: EACH_MODE,
+    run(bench) {
+      const domain = bench.paging();
+      bench.attach(bench.edu, domain);
+      const page = bench.page();
+      bench.map(domain, 0x1000n, page, PAGE, Prot.READ);
+      bench.shows('it is read', bench.load(0x1000n) === page);
+      bench.shows('it is not written', bench.store(bench.edu, 0x1004n) === undefined);
+      bench.shows('it is read again', bench.load(0x1008n) === page);
+    },
+  },
+  {
     name: 'pass-through',
     units: EACH_MODE,
     run(bench) {
