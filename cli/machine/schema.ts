@@ -52,45 +52,95 @@ const device = z
     ...(regions !== undefined && { reserved: regions }),
   }));
 
-const DMA_BITS = 'expected a number of bits from 1 to 64';
+const PCI_KEYS = ['name', 'model', 'address', 'group', 'acs', 'dmaBits', 'reserved'] as const;
+/** Those of `iommu_test` alone. */
+const TEST_KEYS = ['ats', 'pageRequests', 'pasidBits', 'vfs'] as const;
+
+/** A number with its bounds, both inclusive. */
+function count(first: bigint, last: bigint, of: string) {
+  const error = `expected a number of ${of} from ${first} to ${last}`;
+  return z.bigint({ error }).min(first, error).max(last, error).transform(Number);
+}
+
+const pciAddress = z
+  .string({ error: 'expected a PCI address such as "0000:00:02.0"' })
+  .refine(
+    (value) => parsePciAddress(value) !== undefined,
+    'is no PCI address such as "0000:00:02.0": domain, bus, device and function in hexadecimal',
+  );
 
 const pciDevice = z
   .strictObject(
     {
       name: text,
       model: z.enum(deviceModels, { error: `expected one of ${deviceModels.join(', ')}` }),
-      address: z
-        .string({ error: 'expected a PCI address such as "0000:00:02.0"' })
-        .refine(
-          (value) => parsePciAddress(value) !== undefined,
-          'is no PCI address such as "0000:00:02.0": domain, bus, device and function in hexadecimal',
-        ),
+      address: pciAddress,
       group: text.optional(),
-      dmaBits: z.bigint({ error: DMA_BITS }).min(1n, DMA_BITS).max(64n, DMA_BITS).optional(),
+      acs: flag.optional(),
+      dmaBits: count(1n, 64n, 'bits').optional(),
+      ats: flag.optional(),
+      pageRequests: count(0n, 512n, 'page requests').optional(),
+      pasidBits: count(0n, 20n, 'bits').optional(),
+      vfs: count(0n, 7n, 'virtual functions').optional(),
       reserved: z.array(reserved, isList).optional(),
     },
-    isMap(['name', 'model', 'address', 'group', 'dmaBits', 'reserved']),
+    isMap([...PCI_KEYS, ...TEST_KEYS]),
   )
-  .transform(({ name, model, address, group, dmaBits, reserved: regions }) => ({
-    name,
-    model,
-    address,
-    ...(group !== undefined && { group }),
-    ...(dmaBits !== undefined && { dmaBits: Number(dmaBits) }),
-    ...(regions !== undefined && { reserved: regions }),
+  .superRefine((one, context) => {
+    if (one.model === 'iommu_test') return;
+    for (const key of TEST_KEYS) {
+      if (one[key] === undefined) continue;
+      const message = `is for the model iommu_test, and this is ${one.model}`;
+      context.addIssue({ code: 'custom', path: [key], message });
+    }
+  })
+  .transform((one) => ({
+    name: one.name,
+    model: one.model,
+    address: one.address,
+    ...(one.group !== undefined && { group: one.group }),
+    ...(one.acs !== undefined && { acs: one.acs }),
+    ...(one.dmaBits !== undefined && { dmaBits: one.dmaBits }),
+    ...(one.ats !== undefined && { ats: one.ats }),
+    ...(one.pageRequests !== undefined && { pageRequests: one.pageRequests }),
+    ...(one.pasidBits !== undefined && { pasidBits: one.pasidBits }),
+    ...(one.vfs !== undefined && { vfs: one.vfs }),
+    ...(one.reserved !== undefined && { reserved: one.reserved }),
+  }));
+
+const rootPort = z
+  .strictObject(
+    { address: pciAddress, bus: count(1n, 255n, 'the bus below'), acs: flag.optional() },
+    isMap(['address', 'bus', 'acs']),
+  )
+  .transform(({ address: at, bus, acs }) => ({
+    address: at,
+    bus,
+    ...(acs !== undefined && { acs }),
   }));
 
 const iommuKeys = isMap(['name', 'driver', 'devices']);
+const pagingKeys = isMap(['name', 'driver', 'rootPorts', 'devices']);
 
 const mockIommu = z.strictObject(
   { name: text, driver: z.literal('mock'), devices: z.array(device, isList).default([]) },
   iommuKeys,
 );
 
-const pagingIommu = z.strictObject(
-  { name: text, driver: z.literal('paging'), devices: z.array(pciDevice, isList).default([]) },
-  iommuKeys,
-);
+const pagingIommu = z
+  .strictObject(
+    {
+      name: text,
+      driver: z.literal('paging'),
+      rootPorts: z.array(rootPort, isList).optional(),
+      devices: z.array(pciDevice, isList).default([]),
+    },
+    pagingKeys,
+  )
+  .transform(({ name, driver, rootPorts, devices }) => ({
+    ...{ name, driver, devices },
+    ...(rootPorts !== undefined && { rootPorts }),
+  }));
 
 const iommu = z.discriminatedUnion('driver', [mockIommu, pagingIommu], {
   error: (issue) =>

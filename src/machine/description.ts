@@ -30,7 +30,7 @@ export interface DeviceDescription {
 }
 
 /** Device models that do DMA, by the names that a machine file uses. */
-export const deviceModels = ['edu'] as const;
+export const deviceModels = ['edu', 'iommu_test'] as const;
 export type DeviceModel = (typeof deviceModels)[number];
 
 /** A PCI function that is there from the beginning. */
@@ -40,8 +40,18 @@ export interface PciDeviceDescription {
   readonly model: DeviceModel;
   /** `0000:00:02.0`; unique in the machine. */
   readonly address: string;
-  /** Functions of one IOMMU that name the same group share it; absent: a group of its own. */
+  /** Functions of one IOMMU that name the same group share it; absent: what the topology says (src/pci/topology.ts). */
   readonly group?: string;
+  /** It has Access Control Services, which keep it apart from the other functions of its device. Default false. */
+  readonly acs?: boolean;
+  /** iommu_test: it has ATS. Default true. */
+  readonly ats?: boolean;
+  /** iommu_test: page requests outstanding at most, 0 for no PRI. Default 32. */
+  readonly pageRequests?: number;
+  /** iommu_test: bits of a PASID, 0 for none, 20 at most. Default 20. */
+  readonly pasidBits?: number;
+  /** iommu_test: virtual functions that it starts with, at the addresses that follow; 0 to 7. Default 0. */
+  readonly vfs?: number;
   /** Bits of its DMA addresses; absent: what the model has (edu: 28). */
   readonly dmaBits?: number;
   /** Beside what its IOMMU reserves: with `paging`, the window of x86's interrupt messages. */
@@ -55,10 +65,21 @@ export interface MockIommuDescription {
   readonly devices: readonly DeviceDescription[];
 }
 
+/** A root port, for the sake of groups: functions on its bus share one, unless it has ACS. */
+export interface RootPortDescription {
+  /** `0000:00:1c.0`. */
+  readonly address: string;
+  /** The bus below it. */
+  readonly bus: number;
+  /** Default true. */
+  readonly acs?: boolean;
+}
+
 /** An IOMMU that only maps, with PCI functions behind it. */
 export interface PagingIommuDescription {
   readonly name: string;
   readonly driver: 'paging';
+  readonly rootPorts?: readonly RootPortDescription[];
   readonly devices: readonly PciDeviceDescription[];
 }
 

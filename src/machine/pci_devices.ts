@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { PagingIommu } from '../drivers/paging/paging_iommu.ts';
-import { parsePciAddress } from '../pci/address.ts';
-import type { DmaMemory, DmaObserver } from '../pci/dma.ts';
+import { ISOLATING } from '../pci/acs.ts';
+import { parsePciAddress, type PciAddress, pciAddressOf } from '../pci/address.ts';
+import type { DmaMemory, DmaObserver, DmaPath } from '../pci/dma.ts';
 import { Edu } from '../pci/endpoints/edu/edu.ts';
+import { IommuTest } from '../pci/endpoints/iommu_test/iommu_test.ts';
 import type { PciFunction } from '../pci/function.ts';
+import { type GroupedFunction, PciTopology } from '../pci/topology.ts';
 import type { Sim } from '../sim/sim.ts';
 import type { DeviceModel, PagingIommuDescription, PciDeviceDescription } from './description.ts';
 import { resvRegionsOf } from './reserved.ts';
@@ -19,26 +22,56 @@ export interface PciMachine {
 const WINDOW_START = 0xc000_0000n;
 const WINDOW_END = 0xfec0_0000n;
 
-type Make = (
-  machine: PciMachine,
-  iommu: PagingIommu,
-  description: PciDeviceDescription,
-) => PciFunction;
+interface Making {
+  readonly machine: PciMachine;
+  readonly path: DmaPath;
+  readonly description: PciDeviceDescription;
+  readonly address: PciAddress;
+  /** Other functions have its device number. */
+  readonly multifunction: boolean;
+}
 
-/** How a function of each model is made. */
-const models: Readonly<Record<DeviceModel, Make>> = {
-  edu: ({ sim, memory, observer }, iommu, description) => {
-    const address = parsePciAddress(description.address);
-    if (!address) {
-      throw new RangeError(`${description.name}: "${description.address}" is no PCI address`);
-    }
+/** How the functions of each model are made: one, and its virtual ones. */
+const models: Readonly<Record<DeviceModel, (making: Making) => PciFunction[]>> = {
+  edu: ({ machine, path, description, address, multifunction }) => {
     const { dmaBits } = description;
     const device = { resvRegions: resvRegionsOf(description) };
-    const path = { translator: iommu, memory, observer };
-    return new Edu(sim, path, { address, device, ...(dmaBits !== undefined && { dmaBits }) })
-      .function;
+    const options = { address, device, multifunction, ...acsOf(description) };
+    return [
+      new Edu(machine.sim, path, { ...options, ...(dmaBits !== undefined && { dmaBits }) })
+        .function,
+    ];
+  },
+  iommu_test: ({ machine, path, description, address, multifunction }) => {
+    const { dmaBits, ats, pageRequests, pasidBits, vfs = 0 } = description;
+    const common = {
+      device: { resvRegions: resvRegionsOf(description) },
+      ...(dmaBits !== undefined && { dmaBits }),
+      ...(ats !== undefined && { ats }),
+    };
+    const physical = new IommuTest(machine.sim, path, {
+      ...{ ...common, ...acsOf(description), address, multifunction, totalVfs: vfs },
+      ...(pageRequests !== undefined && { pageRequests }),
+      ...(pasidBits !== undefined && { pasidBits }),
+    });
+    const { function: fn } = physical;
+    fn.sriov?.enable(vfs);
+    const virtual = Array.from({ length: vfs }, (_, i) => {
+      const id = fn.sriov?.requesterId(fn.requesterId, i) ?? 0;
+      const at = pciAddressOf(address.domain, id);
+      return new IommuTest(machine.sim, path, { ...common, address: at, physical }).function;
+    });
+    return [fn, ...virtual];
   },
 };
+
+const acsOf = ({ acs }: PciDeviceDescription) => (acs ? { acs: ISOLATING } : {});
+
+function addressOf(name: string, text: string): PciAddress {
+  const address = parsePciAddress(text);
+  if (!address) throw new RangeError(`${name}: "${text}" is no PCI address`);
+  return address;
+}
 
 /** Makes the functions behind one IOMMU. RangeError for an address that is none or taken. */
 export function makePciDevices(
@@ -46,13 +79,46 @@ export function makePciDevices(
   iommu: PagingIommu,
   description: PagingIommuDescription,
 ): PciFunction[] {
-  return description.devices.map((one) => {
-    const made = models[one.model](machine, iommu, one);
-    const rc = iommu.addDevice(made.device, one.group);
-    if (rc !== 0) throw new Error(`${one.name} cannot be put behind ${description.name} (${rc})`);
-    return made;
-  });
+  const { memory, observer } = machine;
+  const path = { translator: iommu, memory, observer };
+  const addresses = description.devices.map(({ name, address }) => addressOf(name, address));
+  const groups = new Map<PciFunction, string | undefined>();
+  for (const [i, one] of description.devices.entries()) {
+    const address = addresses[i];
+    if (!address) continue;
+    const multifunction = addresses.some(
+      (other) => other !== address && isSameDevice(other, address),
+    );
+    const making = { machine, path, description: one, address, multifunction };
+    for (const fn of models[one.model](making)) groups.set(fn, one.group);
+  }
+  const byFunction = new Map([...groups.keys()].map((fn) => [fn, shapeOf(fn)]));
+  const topology = new PciTopology([...byFunction.values(), ...portsOf(description)]);
+  for (const [fn, group] of groups) {
+    const shape = byFunction.get(fn);
+    const key = group ?? (shape && `pci ${topology.groupOf(shape)}`);
+    const rc = iommu.addFunction(fn, key);
+    if (rc !== 0) throw new Error(`${fn.bdf} cannot be put behind ${description.name} (${rc})`);
+  }
+  return [...groups.keys()];
 }
+
+const isSameDevice = (a: PciAddress, b: PciAddress): boolean =>
+  a.domain === b.domain && a.bus === b.bus && a.device === b.device;
+
+const shapeOf = (fn: PciFunction): GroupedFunction => ({
+  address: fn.address,
+  acs: fn.acs?.enabled,
+  isVirtual: fn.physicalFunction !== undefined,
+});
+
+const portsOf = ({ name, rootPorts = [] }: PagingIommuDescription): GroupedFunction[] =>
+  rootPorts.map(({ address, bus, acs = true }) => ({
+    address: addressOf(name, address),
+    acs: acs ? ISOLATING : undefined,
+    bridge: 'root port',
+    secondaryBus: bus,
+  }));
 
 /** Does what firmware does: gives each BAR an address of its own, and leaves the functions disabled. */
 export function placeBars(functions: readonly PciFunction[]): void {

@@ -34,3 +34,11 @@ export function formatPciAddress(address: PciAddress): string {
 /** What a request carries to say whose it is: bus 15:8, device 7:3, function 2:0. Unique in a domain. */
 export const requesterId = ({ bus, device, function: fn }: PciAddress): number =>
   (bus << 8) | (device << 3) | fn;
+
+/** The address that a requester id of 16 bits stands for. */
+export const pciAddressOf = (domain: number, id: number): PciAddress => ({
+  domain,
+  bus: id >>> 8,
+  device: (id >>> 3) & 0x1f,
+  function: id & 7,
+});

@@ -5,13 +5,13 @@ import { FRAME_SIZE } from '../memory/frame.ts';
 import { DmaCause } from './dma.ts';
 import { dmaText } from './dma_text.ts';
 import { FakePath } from './fake_path.ts';
-import { PciFunction } from './function.ts';
+import { type FunctionOptions, PciFunction } from './function.ts';
 
 const IOVA = 0x10_0000n;
 const FRAME = BigInt(FRAME_SIZE);
 const PAINT = 0xa5;
 
-function make(frames = 16) {
+function make(frames = 16, options: Partial<FunctionOptions> = {}) {
   const path = new FakePath(frames);
   path.bytes.fill(PAINT);
   const identity = {
@@ -23,7 +23,7 @@ function make(frames = 16) {
     subsystemId: 0,
   };
   const address = { domain: 0, bus: 0, device: 2, function: 0 };
-  const fn = new PciFunction({ address, identity }, path);
+  const fn = new PciFunction({ address, identity, ...options }, path);
   fn.config.write(4, 2, 4);
   return { path, fn, dma: fn.dma };
 }
@@ -132,11 +132,25 @@ describe('a DMA', () => {
   });
 
   it('names its PASID', () => {
-    const { path, dma } = make();
+    const { path, fn, dma } = make(16, { pasid: { width: 8 }, express: {} });
+    fn.pasid?.enable(true);
     dma.read(IOVA, new Uint8Array(4), 7);
     expect(path.events.map(dmaText)).toEqual([
       'dma 0000:00:02.0 pasid 7 read 0x100000+4: refused (no table is attached)',
     ]);
+  });
+
+  it.each([
+    ['without the capability', {}, 7, 0],
+    ['with more bits than it has', { pasid: { width: 3 } }, 8, 0],
+    ['to execute, which it can not', { pasid: { width: 3 } }, 7, 2],
+    ['as privileged, which it can not', { pasid: { execute: true } }, 7, 4],
+  ] as const)('with a PASID %s stays in the function', (_how, options, pasid, mode) => {
+    const { path, fn, dma } = make(16, { ...options, express: {} });
+    fn.pasid?.enable(true);
+    expect(dma.read(IOVA, new Uint8Array(4), pasid, mode)?.cause).toBe(DmaCause.PASID_OFF);
+    expect(fn.config.get(6, 2) & 0x2000).toBe(0); // no master abort: nothing was sent
+    expect(path.events.map(dmaText)[0]).toContain('requests with this PASID are off');
   });
 
   it('of no bytes is none', () => {

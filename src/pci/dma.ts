@@ -8,6 +8,10 @@ export const DmaCause = {
   ...TranslationCause,
   /** The function may not ask: no fault of the IOMMU, which never sees the request. */
   BUS_MASTER_OFF: 'bus mastering is off',
+  /** It may not send this PASID, or not with this mode: the same. */
+  PASID_OFF: 'requests with this PASID are off',
+  /** It has an address that was translated before, and the IOMMU takes none from it. */
+  TRANSLATED_OFF: 'translated requests are off',
   /** It goes beyond 2^64. */
   WRAPS: 'beyond the end of the address space',
   /** Translated to something that is no memory of a client, or memory that cannot be reached any more. */
@@ -35,6 +39,8 @@ export interface DmaEvent {
   readonly fault: DmaFault | undefined;
   /** The frame of its first byte, where it was done. */
   readonly frame: number | undefined;
+  /** Its address was translated before, by ATS; absent: it was not. */
+  readonly translated?: true;
 }
 
 /** Who watches the DMA of a machine, for traces. It must change nothing. */
@@ -74,31 +80,71 @@ export class DmaPort {
   readonly #path: DmaPath;
   readonly #isMaster: () => boolean;
   readonly #onAbort: (access: DmaAccess) => void;
+  readonly #allowsPasid: (pasid: number, mode: number) => boolean;
 
-  /** `isMaster`: the function may ask now (Bus Master Enable). `onAbort`: a request was refused on its way. */
+  /** `isMaster`: the function may ask now (Bus Master Enable). `onAbort`: a request was refused on its way. `allowsPasid`: it may send this prefix now. */
   constructor(
     bdf: string,
     device: Device,
     path: DmaPath,
-    hooks: { readonly isMaster: () => boolean; readonly onAbort: (access: DmaAccess) => void },
+    hooks: {
+      readonly isMaster: () => boolean;
+      readonly onAbort: (access: DmaAccess) => void;
+      readonly allowsPasid?: (pasid: number, mode: number) => boolean;
+    },
   ) {
     this.#bdf = bdf;
     this.#device = device;
     this.#path = path;
     this.#isMaster = hooks.isMaster;
     this.#onAbort = hooks.onAbort;
+    this.#allowsPasid = hooks.allowsPasid ?? (() => true);
   }
 
-  /** Reads `into.length` bytes at an I/O address. Undefined, or why it was refused, and `into` is all ones. */
-  read(iova: bigint, into: Uint8Array, pasid = NO_PASID): DmaFault | undefined {
-    const fault = this.#transfer('read', iova, into, pasid);
+  /**
+   * Reads `into.length` bytes at an I/O address. Undefined, or why it was refused, and `into` is all ones.
+   * @param mode bits of `RequestMode`
+   */
+  read(iova: bigint, into: Uint8Array, pasid = NO_PASID, mode = 0): DmaFault | undefined {
+    const fault = this.#transfer('read', iova, into, pasid, mode);
     if (fault) into.fill(0xff);
     return fault;
   }
 
   /** Writes `from` to an I/O address. Undefined, or why it was refused, and nothing has changed. */
-  write(iova: bigint, from: Uint8Array, pasid = NO_PASID): DmaFault | undefined {
-    return this.#transfer('write', iova, from, pasid);
+  write(iova: bigint, from: Uint8Array, pasid = NO_PASID, mode = 0): DmaFault | undefined {
+    return this.#transfer('write', iova, from, pasid, mode);
+  }
+
+  /**
+   * A request with an address that was translated before, which the IOMMU does not look up again: reads into or writes from
+   * `bytes`, from byte `offset` of a frame on. `iova` and `pasid` are for reports.
+   */
+  translated(
+    access: DmaAccess,
+    at: { readonly frame: number; readonly offset: number },
+    bytes: Uint8Array,
+    { iova, pasid = NO_PASID }: { readonly iova: bigint; readonly pasid?: number },
+  ): DmaFault | undefined {
+    const fault = this.#translated(access, at, bytes, iova);
+    if (fault && fault.cause !== DmaCause.BUS_MASTER_OFF) this.#onAbort(access);
+    if (fault && access === 'read') bytes.fill(0xff);
+    const frame = fault ? undefined : at.frame;
+    const what = { bdf: this.#bdf, pasid, access, iova, length: bytes.length, fault, frame };
+    this.#path.observer()?.dma?.({ ...what, translated: true });
+    return fault;
+  }
+
+  #translated(
+    access: DmaAccess,
+    { frame, offset }: { readonly frame: number; readonly offset: number },
+    bytes: Uint8Array,
+    iova: bigint,
+  ): DmaFault | undefined {
+    if (!this.#isMaster()) return { cause: DmaCause.BUS_MASTER_OFF, at: iova };
+    if (this.#path.translator.ats?.takesTranslated(this.#device) !== true)
+      return { cause: DmaCause.TRANSLATED_OFF, at: iova };
+    return this.#move(access, iova, bytes, [{ frame, offset, bytes: bytes.length }]);
   }
 
   #transfer(
@@ -106,11 +152,12 @@ export class DmaPort {
     iova: bigint,
     bytes: Uint8Array,
     pasid: number,
+    mode: number,
   ): DmaFault | undefined {
     if (bytes.length === 0) return undefined;
-    const found = this.#translate(access, iova, bytes.length, pasid);
+    const found = this.#translate(access, iova, bytes.length, pasid, mode);
     const fault = Array.isArray(found) ? this.#move(access, iova, bytes, found) : found;
-    if (fault && fault.cause !== DmaCause.BUS_MASTER_OFF) this.#onAbort(access);
+    if (fault && !isOwn(fault.cause)) this.#onAbort(access);
     const frame = Array.isArray(found) && !fault ? found[0]?.frame : undefined;
     const { length } = bytes;
     this.#path.observer()?.dma?.({ bdf: this.#bdf, pasid, access, iova, length, fault, frame });
@@ -118,13 +165,21 @@ export class DmaPort {
   }
 
   /** All of a request, as contiguous pieces in order, or what is refused of it. */
-  #translate(access: DmaAccess, iova: bigint, length: number, pasid: number): Piece[] | DmaFault {
+  #translate(
+    access: DmaAccess,
+    iova: bigint,
+    length: number,
+    pasid: number,
+    mode: number,
+  ): Piece[] | DmaFault {
     if (!this.#isMaster()) return { cause: DmaCause.BUS_MASTER_OFF, at: iova };
+    if ((pasid !== NO_PASID || mode !== 0) && !this.#allowsPasid(pasid, mode))
+      return { cause: DmaCause.PASID_OFF, at: iova };
     if (iova + BigInt(length) > 2n ** 64n) return { cause: DmaCause.WRAPS, at: 2n ** 64n - 1n };
     const pieces: Piece[] = [];
     for (let done = 0; done < length;) {
       const at = done === 0 ? iova : iova + BigInt(done);
-      const run = this.#path.translator.translate(this.#device, pasid, at, access);
+      const run = this.#path.translator.translate(this.#device, pasid, at, access, mode);
       if (isFault(run)) return run;
       const bytes = Math.min(run.bytes, length - done);
       const last = pieces.at(-1);
@@ -152,5 +207,9 @@ export class DmaPort {
     return undefined;
   }
 }
+
+/** The function itself holds it back: nobody else sees it. */
+const isOwn = (cause: DmaCause): boolean =>
+  cause === DmaCause.BUS_MASTER_OFF || cause === DmaCause.PASID_OFF;
 
 const end = (piece: Piece): number => piece.frame * FRAME_SIZE + piece.offset + piece.bytes;

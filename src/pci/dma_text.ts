@@ -17,6 +17,8 @@ function reason(cause: DmaCause, at: bigint): string {
   switch (cause) {
     case DmaCause.BLOCKED:
     case DmaCause.BUS_MASTER_OFF:
+    case DmaCause.PASID_OFF:
+    case DmaCause.TRANSLATED_OFF:
       return cause;
     case DmaCause.NO_MEMORY:
       return `${hex(at)}: ${cause}`;

@@ -4,7 +4,15 @@ import { formatPciAddress, type PciAddress, requesterId } from './address.ts';
 import { Bar, BAR_COUNT, type BarOptions, overlay } from './bar.ts';
 import { addCapabilities, type Capability, statusValue } from './capability.ts';
 import { ConfigSpace } from './config_space.ts';
+import { AcsCapability } from './acs.ts';
+import { AtsCapability, type AtsOptions } from './ats.ts';
+import type { AtsFunction, GroupResponseMessage, InvalidateRequest } from './ats_messages.ts';
+import { AtsPort } from './ats_port.ts';
 import { type DmaPath, DmaPort } from './dma.ts';
+import { addExtendedCapabilities, type ExtendedCapability } from './extended_capability.ts';
+import { PasidCapability, type PasidOptions } from './pasid.ts';
+import { PriCapability, type PriOptions } from './pri.ts';
+import { SriovCapability, type SriovOptions } from './sriov.ts';
 import { ExpressCapability, type ExpressOptions } from './express.ts';
 import { command, CONFIG, headerRegisters, type Identity, status } from './header.ts';
 import { Interrupts } from './interrupts.ts';
@@ -22,6 +30,23 @@ export interface FunctionOptions {
   readonly msix?: MsixOptions;
   /** Absent: a function of conventional PCI, with 256 bytes of config space that matter and no reset of its own. */
   readonly express?: ExpressOptions;
+  /** It can ask for translations and keep them. */
+  readonly ats?: AtsOptions;
+  /** It can ask for pages. Not for a virtual function, which asks through its physical one's. */
+  readonly pri?: PriOptions;
+  /** Its requests can have a PASID. Not for a virtual function, which does as its physical one. */
+  readonly pasid?: PasidOptions;
+  readonly sriov?: SriovOptions;
+  /** Access Control Services that it has: bits of `Acs`. */
+  readonly acs?: number;
+  /** It is a virtual function of this one. */
+  readonly physicalFunction?: PciFunction;
+  /** There are other functions with its device number: Header Type says so. */
+  readonly multifunction?: boolean;
+  /** A group of page requests has its answer; for the model. */
+  readonly onGroupResponse?: (message: GroupResponseMessage) => void;
+  /** Its page requests without an answer are forgotten (a reset of the interface): none will come; for the model. */
+  readonly onPageRequestsForgotten?: () => void;
   /** What IOMMU core is told of it: reserved regions, PASID bits, isolated interrupts. */
   readonly device?: DeviceOptions;
   /** The model's part of a reset: its registers as after power-on, and what is under way comes to nothing. */
@@ -29,7 +54,7 @@ export interface FunctionOptions {
 }
 
 /** One PCI function: what is on the bus at one requester id. */
-export class PciFunction {
+export class PciFunction implements AtsFunction {
   readonly address: PciAddress;
   /** `0000:00:02.0`. */
   readonly bdf: string;
@@ -43,10 +68,23 @@ export class PciFunction {
   readonly msi: MsiCapability | undefined;
   readonly msix: MsixCapability | undefined;
   readonly express: ExpressCapability | undefined;
+  readonly ats: AtsCapability | undefined;
+  /** Its own; `pageRequests` is what it asks through. */
+  readonly pri: PriCapability | undefined;
+  readonly pasid: PasidCapability | undefined;
+  readonly sriov: SriovCapability | undefined;
+  readonly acs: AcsCapability | undefined;
+  /** Undefined where it is no virtual function. */
+  readonly physicalFunction: PciFunction | undefined;
+  readonly isMultifunction: boolean;
   readonly dma: DmaPort;
+  /** ATS and page requests. */
+  readonly atsPort: AtsPort;
   /** What IOMMU core knows it as. */
   readonly device: Device;
   readonly #onReset: () => void;
+  readonly #onGroupResponse: (message: GroupResponseMessage) => void;
+  readonly #extended: readonly ExtendedCapability[];
 
   constructor(options: FunctionOptions, path: DmaPath) {
     const { address, identity, interruptPin = 0, msi, msix, express } = options;
@@ -54,11 +92,29 @@ export class PciFunction {
     this.bdf = formatPciAddress(address);
     this.requesterId = requesterId(address);
     this.identity = identity;
-    this.device = new Device(this.bdf, options.device);
+    this.physicalFunction = options.physicalFunction;
+    this.device = new Device(
+      this.bdf,
+      // C3: a virtual function asks for pages through its physical one.
+      options.physicalFunction?.pri
+        ? { ...options.device, sharesPageRequests: true }
+        : options.device,
+    );
     this.#onReset = options.onReset ?? (() => undefined);
     this.msi = msi && new MsiCapability(msi);
     this.msix = msix && new MsixCapability(msix, () => this.interrupts.update());
     this.express = express && new ExpressCapability(express);
+    this.ats = options.ats && new AtsCapability(options.ats);
+    this.pri = options.pri && new PriCapability(options.pri);
+    this.pasid = options.pasid && new PasidCapability(options.pasid);
+    this.sriov = options.sriov && new SriovCapability(options.sriov);
+    this.acs = options.acs === undefined ? undefined : new AcsCapability(options.acs);
+    this.isMultifunction = options.multifunction ?? false;
+    this.#onGroupResponse = options.onGroupResponse ?? (() => undefined);
+    this.#extended = this.#checkExtended();
+    this.pageRequests?.onForget.add((id) => {
+      if (id === undefined || id === this.requesterId) options.onPageRequestsForgotten?.();
+    });
     this.interrupts = new Interrupts(this.config, {
       pin: interruptPin,
       msi: this.msi,
@@ -66,8 +122,10 @@ export class PciFunction {
     });
     this.bars = this.#makeBars(options.bars ?? []);
     this.#fillConfig(identity, interruptPin);
+    this.atsPort = new AtsPort(this, path.translator);
     this.dma = new DmaPort(this.bdf, this.device, path, {
       isMaster: () => this.isBusMaster,
+      allowsPasid: (pasid, mode) => this.allowsPasid(pasid, mode),
       // What a requester notes when nobody completes its read; a write is posted, nobody tells it.
       onAbort: (access) => {
         if (access === 'write') return;
@@ -91,6 +149,33 @@ export class PciFunction {
   /** It can be reset on its own. */
   get canReset(): boolean {
     return this.express?.hasFunctionLevelReset ?? false;
+  }
+
+  /** What it asks for pages through: a virtual function, its physical one's. Undefined: it can not. */
+  get pageRequests(): PriCapability | undefined {
+    return (this.physicalFunction ?? this).pri;
+  }
+
+  /** What decides about its PASIDs: a virtual function's is its physical one's. */
+  get pasids(): PasidCapability | undefined {
+    return (this.physicalFunction ?? this).pasid;
+  }
+
+  /** Whether its requests may have this PASID now; `mode` are bits of `RequestMode`. */
+  allowsPasid(pasid: number, mode: number): boolean {
+    return this.pasids?.allows(pasid, mode) ?? false;
+  }
+
+  /** From the IOMMU. An invalidation goes to the model, which completes it by `atsPort`. False: ATS is off or absent. */
+  invalidate(request: InvalidateRequest): boolean {
+    if (this.ats?.enabled !== true) return false;
+    this.ats.onInvalidate(request);
+    return true;
+  }
+
+  /** From the IOMMU: the answer to a group of page requests. Unexpected ones are noted and go no further. */
+  groupResponse(message: GroupResponseMessage): void {
+    if (this.pageRequests?.accept(this.requesterId, message)) this.#onGroupResponse(message);
   }
 
   /** The address that a BAR's register holds; 0n where nobody has placed it. */
@@ -117,12 +202,31 @@ export class PciFunction {
   reset(): void {
     this.config.reset();
     this.#onReset();
+    this.pageRequests?.forget(this.physicalFunction ? this.requesterId : undefined);
+    this.#updateExtended();
     this.interrupts.reset();
   }
 
   /** After `config.set` or `config.restore`: what follows from config space follows. */
   update(): void {
+    this.#updateExtended();
     this.interrupts.update();
+  }
+
+  #updateExtended(): void {
+    for (const capability of this.#extended) capability.update?.();
+  }
+
+  #checkExtended(): ExtendedCapability[] {
+    const { acs, ats, sriov, pri, pasid } = this;
+    if (this.physicalFunction && (sriov || pri || pasid)) {
+      throw new RangeError(`${this.bdf} is a virtual function: no SR-IOV, PRI or PASID of its own`);
+    }
+    const all = [acs, ats, sriov, pri, pasid].filter((one) => one !== undefined);
+    if (all.length > 0 && !this.express) {
+      throw new RangeError(`${this.bdf} has extended capabilities and is not PCI Express`);
+    }
+    return all;
   }
 
   #makeBars(all: readonly BarOptions[]): (Bar | undefined)[] {
@@ -150,16 +254,17 @@ export class PciFunction {
       (one): one is NonNullable<typeof one> => one !== undefined,
     ) satisfies Capability[];
     this.config.add(
-      headerRegisters(identity, interruptPin).map((one) =>
+      headerRegisters(identity, interruptPin, this.isMultifunction).map((one) =>
         one.at === CONFIG.Status ? { ...one, value: statusValue(capabilities) } : one,
       ),
     );
     for (const bar of this.bars) if (bar) this.config.add(bar.registers());
     addCapabilities(this.config, capabilities);
+    addExtendedCapabilities(this.config, this.#extended);
   }
 
   #written(): void {
     if (this.express?.takeResetRequest()) this.reset();
-    else this.interrupts.update();
+    else this.update();
   }
 }

@@ -76,7 +76,11 @@ export interface Identity {
 }
 
 /** The registers of a header, base addresses and the pointer to capabilities apart. */
-export function headerRegisters(identity: Identity, interruptPin: number): ConfigRegister[] {
+export function headerRegisters(
+  identity: Identity,
+  interruptPin: number,
+  isMultifunction = false,
+): ConfigRegister[] {
   const { vendorId, deviceId, revisionId, classCode, subsystemVendorId, subsystemId } = identity;
   const ro = (name: string, at: number, bytes: 1 | 2 | 4, value = 0): ConfigRegister => ({
     at,
@@ -96,7 +100,7 @@ export function headerRegisters(identity: Identity, interruptPin: number): Confi
     // Writable for compatibility, without effect.
     { at: CONFIG.CacheLineSize, bytes: 1, register: plain('CacheLineSize', 8, 'RW') },
     ro('LatencyTimer', CONFIG.LatencyTimer, 1),
-    ro('HeaderType', CONFIG.HeaderType, 1, 0),
+    ro('HeaderType', CONFIG.HeaderType, 1, isMultifunction ? 0x80 : 0),
     ro('Bist', CONFIG.Bist, 1),
     ro('CardbusCisPointer', CONFIG.CardbusCisPointer, 4),
     ro('SubsystemVendorId', CONFIG.SubsystemVendorId, 2, subsystemVendorId),

@@ -1,7 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Device } from '../iommu/device.ts';
+import type { AtsTranslator } from './ats_messages.ts';
 
 export type DmaAccess = 'read' | 'write';
+
+/** What a request's PASID prefix says beside the PASID. A PASID other than 0 has a prefix in any case. */
+export const RequestMode = {
+  /** There is a prefix: a request with PASID 0 is another than one without. */
+  PASID: 1,
+  /** A read that fetches instructions. */
+  EXECUTE: 2,
+  /** On behalf of a privileged entity. */
+  PRIVILEGED: 4,
+} as const;
 
 /** Why an IOMMU refuses an access; the words are those that people are shown. */
 export const TranslationCause = {
@@ -32,7 +43,7 @@ export interface TranslatedRun {
 
 /**
  * The IOMMU as a device meets it: translates one address of a request. In one answer nothing changes; between two, tables can.
- * `pasid` is 0 (`NO_PASID`) for a request without one.
+ * `pasid` is 0 (`NO_PASID`) for a request without one; `mode` are bits of {@link RequestMode}, 0 unless told.
  */
 export interface Translator {
   translate(
@@ -40,7 +51,10 @@ export interface Translator {
     pasid: number,
     iova: bigint,
     access: DmaAccess,
+    mode?: number,
   ): TranslatedRun | TranslationFault;
+  /** Absent: it has neither ATS nor PRI; translation requests are unsupported, and nobody takes page requests. */
+  readonly ats?: AtsTranslator | undefined;
 }
 
 export const isFault = (found: TranslatedRun | TranslationFault): found is TranslationFault =>

@@ -1,51 +1,68 @@
 // SPDX-License-Identifier: Apache-2.0
-import { Errno } from '../../base/errno.ts';
+import { iovaOfFrame } from '../../generic_pt/iova.ts';
 import type { Table } from '../../generic_pt/table.ts';
 import { BaseDomain } from '../../iommu/base_domain.ts';
-import type { Device } from '../../iommu/device.ts';
-import { type Domain, DomainType } from '../../iommu/domain.ts';
+import { type Device, NO_PASID } from '../../iommu/device.ts';
+import { type Domain, DomainType, type IotlbGather } from '../../iommu/domain.ts';
 import { PtDomain } from '../../iommu/pt_domain.ts';
 
-/** Writes a domain into the device table of the IOMMU: 0, or -ENODEV for a device that is not behind it. */
-type Enter = (device: Device, domain: Domain) => number;
+/** The hardware, as its domains need it. */
+export interface PagingHardware {
+  /** Writes a domain into the device's table at a PASID: 0, or -ENODEV for a device that is not behind it, or what faults refuse. */
+  enter(device: Device, pasid: number, domain: Domain): number;
+  /** Devices that keep translations of the domain forget those of `first` to `last`, in bytes. */
+  flush(domain: Domain, first: bigint, last: bigint): void;
+}
 
 /** A page table of a `PagingIommu`. */
 export class PagingTableDomain extends PtDomain {
-  readonly #enter: Enter;
+  readonly #hardware: PagingHardware;
 
-  constructor(table: Table, options: { readonly dirtyTracking: boolean; readonly enter: Enter }) {
+  constructor(
+    table: Table,
+    options: { readonly dirtyTracking: boolean; readonly hardware: PagingHardware },
+  ) {
     super(table, { dirtyTracking: options.dirtyTracking });
-    this.#enter = options.enter;
+    this.#hardware = options.hardware;
   }
 
   override attachDev(device: Device, _old: Domain | undefined): number {
-    return this.#enter(device, this);
+    return this.#hardware.enter(device, NO_PASID, this);
   }
 
-  /** Its hardware has no PASIDs. */
-  override setDevPasid(_device: Device, _pasid: number, _old: Domain | undefined): number {
-    return -Errno.EOPNOTSUPP;
+  override setDevPasid(device: Device, pasid: number, _old: Domain | undefined): number {
+    return this.#hardware.enter(device, pasid, this);
   }
 
   /** Every leaf says so from the beginning, and no DMA here goes past a cache. */
   enforceCacheCoherency(): boolean {
     return true;
   }
+
+  protected override flush({ start, last }: IotlbGather): void {
+    if (last >= start) this.#hardware.flush(this, iovaOfFrame(start), iovaOfFrame(last + 1) - 1n);
+  }
+
+  /** What devices keep was given out when writes were recorded, or not. */
+  protected override changeTracking(): number {
+    this.#hardware.flush(this, 0n, 2n ** 64n - 1n);
+    return 0;
+  }
 }
 
 export class PagingBlockedDomain extends BaseDomain<typeof DomainType.BLOCKED> {
-  readonly #enter: Enter;
+  readonly #hardware: PagingHardware;
 
-  constructor(enter: Enter) {
+  constructor(hardware: PagingHardware) {
     super(DomainType.BLOCKED);
-    this.#enter = enter;
+    this.#hardware = hardware;
   }
 
   override attachDev(device: Device, _old: Domain | undefined): number {
-    return this.#enter(device, this);
+    return this.#hardware.enter(device, NO_PASID, this);
   }
 
-  override setDevPasid(_device: Device, _pasid: number, _old: Domain | undefined): number {
-    return -Errno.EOPNOTSUPP;
+  override setDevPasid(device: Device, pasid: number, _old: Domain | undefined): number {
+    return this.#hardware.enter(device, pasid, this);
   }
 }

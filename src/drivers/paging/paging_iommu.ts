@@ -3,6 +3,7 @@ import { Errno } from '../../base/errno.ts';
 import { amdv1 } from '../../generic_pt/fmt/amdv1.ts';
 import { Table } from '../../generic_pt/table.ts';
 import type { IommuCore } from '../../iommu/core.ts';
+import { isBlocked } from '../../iommu/base_domain.ts';
 import { type Device, IommuDevice, NO_PASID } from '../../iommu/device.ts';
 import { type Domain, Prot } from '../../iommu/domain.ts';
 import { DomainFlags, type DomainRequest, IommuCap, type IommuOps } from '../../iommu/ops.ts';
@@ -11,15 +12,19 @@ import { Ram } from '../../memory/ram.ts';
 import { translateInDomain } from '../../pci/domain_translation.ts';
 import {
   type DmaAccess,
-  TranslationCause,
   type TranslatedRun,
   type TranslationFault,
   type Translator,
 } from '../../pci/translator.ts';
-import { PagingBlockedDomain, PagingTableDomain } from './paging_domain.ts';
+import type { PciFunction } from '../../pci/function.ts';
+import { PagingAts } from './paging_ats.ts';
+import { PagingBlockedDomain, type PagingHardware, PagingTableDomain } from './paging_domain.ts';
 
 /** Levels 0 to 3: 48 bits of address. */
 const TOP_LEVEL = 3;
+
+/** PASIDs have 20 bits. */
+const MAX_PASIDS = 2 ** 20;
 
 /** Where x86 sends its interrupt messages, which no table translates. Source: Linux drivers/iommu/amd/iommu.c, intel/iommu.c. */
 const MSI_WINDOW: ResvRegion = {
@@ -43,15 +48,18 @@ export interface PagingIommuOptions {
 
 /**
  * An IOMMU that only maps: page tables of 4 KiB and 48 bits in the format of AMD's, walked for each DMA, without a cache and
- * without PASIDs, nesting or page faults. For devices that do real DMA, until the models of real hardware are there.
+ * without nesting. It has PASIDs, ATS and page requests for functions that have them. For devices that do real DMA, until the models of real hardware are there.
  */
-export class PagingIommu implements Translator {
+export class PagingIommu implements Translator, PagingHardware {
   readonly core: IommuCore;
   readonly ram: Ram;
   readonly ops: IommuOps;
   readonly iommu: IommuDevice;
+  readonly ats: PagingAts;
   /** Its device table: what each device's requests go through. No entry blocks. */
   readonly #table = new Map<Device, Domain>();
+  /** The same for requests with a PASID. */
+  readonly #pasids = new Map<Device, Map<number, Domain>>();
   /** The devices behind it, with the key of their group. */
   readonly #devices = new Map<Device, unknown>();
 
@@ -59,7 +67,8 @@ export class PagingIommu implements Translator {
     this.core = core;
     this.ram = options.ram ?? new Ram({ faults: core.sim.faults });
     this.ops = this.#makeOps(options.name);
-    this.iommu = new IommuDevice(options.name, this.ops);
+    this.ats = new PagingAts(core, (device, pasid) => this.#domainAt(device, pasid));
+    this.iommu = new IommuDevice(options.name, this.ops, { maxPasids: MAX_PASIDS });
   }
 
   /** A device appears behind it; devices with the same `group` share one. 0, or -ENOMEM. */
@@ -70,11 +79,20 @@ export class PagingIommu implements Translator {
     return rc;
   }
 
+  /** The same for a function, whose PASIDs, ATS and PRI it uses. */
+  addFunction(fn: PciFunction, group?: unknown): number {
+    const rc = this.addDevice(fn.device, group);
+    if (rc === 0) this.ats.add(fn);
+    return rc;
+  }
+
   /** It goes away; nothing is attached to it any more. */
   removeDevice(device: Device): void {
     this.core.releaseDevice(device);
+    this.ats.remove(device);
     this.#devices.delete(device);
     this.#table.delete(device);
+    this.#pasids.delete(device);
   }
 
   translate(
@@ -83,13 +101,11 @@ export class PagingIommu implements Translator {
     iova: bigint,
     access: DmaAccess,
   ): TranslatedRun | TranslationFault {
-    if (pasid !== NO_PASID) return { cause: TranslationCause.BLOCKED, at: iova };
-    return translateInDomain(this.#table.get(device), iova, access);
+    return translateInDomain(this.#domainAt(device, pasid), iova, access);
   }
 
   #makeOps(name: string): IommuOps {
-    const enter = (device: Device, domain: Domain): number => this.#enter(device, domain);
-    const blocked = new PagingBlockedDomain(enter);
+    const blocked = new PagingBlockedDomain(this);
     return {
       name,
       blockedDomain: blocked,
@@ -98,27 +114,53 @@ export class PagingIommu implements Translator {
       deviceGroup: (device) => this.#devices.get(device),
       capable: (_device, cap) => CAPS.has(cap),
       getResvRegions: () => [MSI_WINDOW],
-      domainAllocPagingFlags: (_device, request) => this.#allocPaging(request, enter),
+      domainAllocPagingFlags: (_device, request) => this.#allocPaging(request),
+      canFault: (device) => this.ats.canFault(device),
+      pageResponse: (device, response) => this.ats.respond(device, response),
     };
   }
 
-  #allocPaging(
-    request: DomainRequest,
-    enter: (device: Device, domain: Domain) => number,
-  ): PagingTableDomain | number {
-    const { flags, userData, faultHandler } = request;
-    const unknown = flags & ~DomainFlags.DIRTY_TRACKING;
-    if (unknown !== 0 || userData || faultHandler) return -Errno.EOPNOTSUPP;
+  #allocPaging({ flags, userData }: DomainRequest): PagingTableDomain | number {
+    const unknown = flags & ~(DomainFlags.DIRTY_TRACKING | DomainFlags.PASID);
+    if (unknown !== 0 || userData) return -Errno.EOPNOTSUPP;
     if (this.core.allocFails()) return -Errno.ENOMEM;
     const table = Table.create(amdv1, this.ram, { topLevel: TOP_LEVEL, forceCoherent: true });
     if (typeof table === 'number') return table;
     const dirtyTracking = (flags & DomainFlags.DIRTY_TRACKING) !== 0;
-    return new PagingTableDomain(table, { dirtyTracking, enter });
+    return new PagingTableDomain(table, { dirtyTracking, hardware: this });
   }
 
-  #enter(device: Device, domain: Domain): number {
+  /** For its domains: faults are on before the switch, and what the device keeps of the old is gone after it. */
+  enter(device: Device, pasid: number, domain: Domain): number {
     if (!this.#devices.has(device)) return -Errno.ENODEV;
-    this.#table.set(device, domain);
+    const before = this.#domainAt(device, pasid);
+    const rc = this.ats.enableFaults(device, domain);
+    if (rc !== 0) return rc;
+    this.#set(device, pasid, domain);
+    if (before) this.ats.forget(device, pasid);
+    this.ats.disableFaults(device, before);
     return 0;
+  }
+
+  flush(domain: Domain, first: bigint, last: bigint): void {
+    this.ats.flush(domain, first, last, (device) => [
+      NO_PASID,
+      ...(this.#pasids.get(device)?.keys() ?? []),
+    ]);
+  }
+
+  #domainAt(device: Device, pasid: number): Domain | undefined {
+    return pasid === NO_PASID ? this.#table.get(device) : this.#pasids.get(device)?.get(pasid);
+  }
+
+  #set(device: Device, pasid: number, domain: Domain): void {
+    if (pasid === NO_PASID) {
+      this.#table.set(device, domain);
+      return;
+    }
+    const all = this.#pasids.get(device) ?? new Map<number, Domain>();
+    this.#pasids.set(device, all);
+    if (isBlocked(domain)) all.delete(pasid);
+    else all.set(pasid, domain);
   }
 }

@@ -3,9 +3,10 @@ import type { DeviceOptions } from '../../../iommu/device.ts';
 import type { Sim } from '../../../sim/sim.ts';
 import type { Body } from '../../../sim/task.ts';
 import type { PciAddress } from '../../address.ts';
-import { type AccessWidth, allOnes } from '../../bar.ts';
+import { type AccessWidth, allOnes, type BarHandler, overlay } from '../../bar.ts';
 import type { DmaPath } from '../../dma.ts';
-import { PciFunction } from '../../function.ts';
+import { type FunctionOptions, PciFunction } from '../../function.ts';
+import type { Identity } from '../../header.ts';
 import { runEngine } from '../engine.ts';
 import { EduDma } from './edu_dma.ts';
 import {
@@ -21,12 +22,29 @@ import {
   WIDE_FROM,
 } from './registers.ts';
 
+/** A device that is an edu and more: what it has beside. */
+export interface EduExtension {
+  readonly identity: Identity;
+  /** Further capabilities. */
+  readonly function: Partial<FunctionOptions>;
+  /** Registers of its own, over `bytes` bytes of BAR 0 from `start` on. */
+  readonly registers: BarHandler;
+  readonly start: number;
+  readonly bytes: number;
+  readonly onReset: () => void;
+}
+
 export interface EduOptions {
   readonly address: PciAddress;
   /** Bits of a DMA address, 1 to 64; 28 unless told. Higher bits of an address are cut off, as on QEMU. */
   readonly dmaBits?: number;
   /** What IOMMU core is told of it. */
   readonly device?: DeviceOptions;
+  /** Access Control Services that it has: bits of `Acs`. */
+  readonly acs?: number;
+  /** Other functions have its device number. */
+  readonly multifunction?: boolean;
+  readonly extension?: EduExtension;
 }
 
 /**
@@ -45,12 +63,21 @@ export class Edu {
   #life = 0;
 
   constructor(sim: Sim, path: DmaPath, options: EduOptions) {
-    const { address, dmaBits = DMA_BITS, device } = options;
+    const { address, dmaBits = DMA_BITS, device, extension } = options;
+    const { acs, multifunction = false } = options;
     this.#sim = sim;
+    const handler: BarHandler = {
+      read: (offset, width) => this.#read(offset, width),
+      write: (offset, width, value) => this.#write(offset, width, value),
+      nameAt: (offset) => REGISTER_NAMES.get(offset),
+    };
     this.function = new PciFunction(
       {
+        ...(acs !== undefined && { acs }),
+        multifunction,
+        ...extension?.function,
         address,
-        identity: EDU_IDENTITY,
+        identity: extension?.identity ?? EDU_IDENTITY,
         interruptPin: 1,
         msi: { vectors: 1 },
         express: {},
@@ -58,14 +85,15 @@ export class Edu {
           {
             index: 0,
             size: BAR0_BYTES,
-            handler: {
-              read: (offset, width) => this.#read(offset, width),
-              write: (offset, width, value) => this.#write(offset, width, value),
-              nameAt: (offset) => REGISTER_NAMES.get(offset),
-            },
+            handler: extension
+              ? overlay(handler, extension.registers, extension.start, extension.bytes)
+              : handler,
           },
         ],
-        onReset: () => this.#reset(),
+        onReset: () => {
+          this.#reset();
+          extension?.onReset();
+        },
         ...(device && { device }),
       },
       path,
@@ -122,7 +150,7 @@ export class Edu {
         this.#status = (this.#status & ~Status.IRQ_FACTORIAL) | (value & Status.IRQ_FACTORIAL);
         break;
       case Register.interruptRaise:
-        this.#raise(value);
+        this.raise(value);
         break;
       case Register.interruptAcknowledge:
         this.#interruptStatus = (this.#interruptStatus & ~value) >>> 0;
@@ -150,7 +178,8 @@ export class Edu {
     }
   }
 
-  #raise(bits: number): void {
+  /** Sets bits of the interrupt status, and interrupts, as a write to its raise register. */
+  raise(bits: number): void {
     this.#interruptStatus = (this.#interruptStatus | bits) >>> 0;
     if (this.#interruptStatus === 0) return;
     const { interrupts } = this.function;
@@ -170,7 +199,7 @@ export class Edu {
     if (life !== this.#life) return;
     const wantsInterrupt = (this.dma.command & BigInt(DmaCommand.IRQ)) !== 0n;
     this.dma.command &= ~BigInt(DmaCommand.RUN);
-    if (wantsInterrupt) this.#raise(EduInterrupt.DMA);
+    if (wantsInterrupt) this.raise(EduInterrupt.DMA);
   }
 
   *#compute(life: number): Body {
@@ -180,7 +209,7 @@ export class Edu {
     if (life !== this.#life) return;
     this.#factorial = result;
     this.#status &= ~Status.COMPUTING;
-    if (this.#status & Status.IRQ_FACTORIAL) this.#raise(EduInterrupt.FACTORIAL);
+    if (this.#status & Status.IRQ_FACTORIAL) this.raise(EduInterrupt.FACTORIAL);
   }
 
   #reset(): void {

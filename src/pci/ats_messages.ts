@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What functions and an IOMMU say to each other beside plain requests: ATS and PRI. */
+import type { Device } from '../iommu/device.ts';
+
+/** The PASID prefix of a message. */
+export interface PasidPrefix {
+  /** 20 bits. */
+  readonly value: number;
+  readonly execute: boolean;
+  readonly privileged: boolean;
+}
+
+/** A function asks where an address leads to. */
+export interface TranslationRequest {
+  readonly pasid: PasidPrefix | undefined;
+  /** The page, a multiple of 4096. */
+  readonly iova: bigint;
+  /** NW: the function does not mean to write. Without it, hardware may mark the page dirty now. */
+  readonly noWrite: boolean;
+}
+
+/** How a translation request ends: with an entry on success. */
+export type TranslationCompletion =
+  | {
+      readonly status: 'SUCCESS';
+      /** 64 bits as ats_entry.ts decodes them. */
+      readonly entry: bigint;
+    }
+  /** UR: ATS is off for the function at its IOMMU. CA: the IOMMU met an error of its own. */
+  | { readonly status: 'UNSUPPORTED_REQUEST' | 'COMPLETER_ABORT' };
+
+/** The IOMMU tells a function to forget translations. */
+export interface InvalidateRequest {
+  /** 0 to 31: names it in its completions. */
+  readonly itag: number;
+  /** Only entries of this PASID; undefined: those without one, too those of all PASIDs where `global`. */
+  readonly pasid: number | undefined;
+  /** The range: the page, and its size, as ats_entry.ts encodes them. */
+  readonly range: bigint;
+  /** Entries of all PASIDs. */
+  readonly global: boolean;
+}
+
+/** A function has forgotten, and nothing under way uses what it has forgotten. */
+export interface InvalidateCompletion {
+  /** Bit n: ITag n. */
+  readonly itags: number;
+  /** How many such completions each of these invalidations has in all, 1 to 8. */
+  readonly count: number;
+}
+
+/** A function asks for a page to be made accessible (PRI). */
+export interface PageRequestMessage {
+  readonly pasid: PasidPrefix | undefined;
+  /** A multiple of 4096. */
+  readonly address: bigint;
+  readonly read: boolean;
+  readonly write: boolean;
+  /** The last of its group. With neither read nor write, and a PASID: a stop marker, which is never answered. */
+  readonly last: boolean;
+  /** 9 bits: the page request group. */
+  readonly group: number;
+}
+
+/** Codes of a page request group response. Source: Linux drivers/iommu/intel/iommu.h and iommu.h name the same ones (unverified). */
+export const GroupResponse = { SUCCESS: 0, INVALID: 1, FAILURE: 0xf } as const;
+export type GroupResponse = (typeof GroupResponse)[keyof typeof GroupResponse];
+
+/** The answer to a group, from the IOMMU. */
+export interface GroupResponseMessage {
+  readonly group: number;
+  readonly pasid: number | undefined;
+  readonly code: GroupResponse;
+}
+
+/** The IOMMU as functions with ATS and PRI meet it. */
+export interface AtsTranslator {
+  requestTranslation(device: Device, request: TranslationRequest): TranslationCompletion;
+  /** Whether requests with translated addresses are taken from the device. */
+  takesTranslated(device: Device): boolean;
+  invalidateCompletion(device: Device, completion: InvalidateCompletion): void;
+  pageRequest(device: Device, message: PageRequestMessage): void;
+}
+
+/** A function as an IOMMU with ATS and PRI meets it. */
+export interface AtsFunction {
+  /** False: unsupported request, ATS is off or absent. */
+  invalidate(request: InvalidateRequest): boolean;
+  groupResponse(message: GroupResponseMessage): void;
+}
+
+export const isStopMarker = ({ pasid, read, write, last }: PageRequestMessage): boolean =>
+  pasid !== undefined && last && !read && !write;
