@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { FRAME_SIZE } from '../memory/frame.ts';
+import type { AtsTranslator } from './ats_messages.ts';
 import type { DmaEvent, DmaMemory, DmaObserver, DmaPath } from './dma.ts';
 import {
   type DmaAccess,
@@ -18,6 +19,8 @@ interface FakePage {
 /** For tests of functions and device models: an IOMMU that is a list of 2 KiB pages, and memory that is one buffer. */
 export class FakePath implements DmaPath, Translator, DmaMemory, DmaObserver {
   readonly translator = this;
+  /** Undefined: it has none. Set it before functions are used. */
+  ats: AtsTranslator | undefined = undefined;
   readonly memory = this;
   readonly bytes: Uint8Array;
   readonly events: DmaEvent[] = [];
