@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** For tests of the driver: what domains and guests map, beside plain Maps that say the same. */
+import type { SharedMemory } from '../../kernel/hardware.ts';
 import type { Ram } from '../../memory/ram.ts';
 import type { IntelPagingDomain } from './paging_domain.ts';
 
 const RW = 3;
+const [ACCESSED, DIRTY] = [0x20, 0x40];
 
 /** What a domain maps, by page: the frame's page and whether it can be written. */
 export type Model = Map<number, { readonly page: number; readonly writes: boolean }>;
@@ -18,12 +20,17 @@ export interface Paging {
 export class GuestTable {
   readonly model: Model = new Map();
   readonly top: bigint;
+  readonly #marks: number;
+  readonly #mem: SharedMemory;
   readonly #ram: Ram;
   readonly #parent: Paging;
   #next: number;
 
-  constructor(ram: Ram, parent: Paging, firstPage: number) {
-    this.#ram = ram;
+  /** `isMarked`: entries are accessed and dirty from the beginning, for walks that do not snoop can not write that. */
+  constructor(mem: SharedMemory, parent: Paging, firstPage: number, isMarked: boolean) {
+    this.#marks = isMarked ? ACCESSED | DIRTY : 0;
+    this.#mem = mem;
+    this.#ram = mem.ram;
     this.#parent = parent;
     this.#next = firstPage;
     this.top = this.#newPage();
@@ -36,7 +43,14 @@ export class GuestTable {
     const iova = BigInt(page) << 12n;
     if (this.#parent.domain.map(iova, frame, 2, RW) !== 0) throw new Error('not mapped');
     this.#parent.model.set(page, { page: frame / 2, writes: true });
+    this.#flush(iova);
     return iova;
+  }
+
+  /** What a guest does for hardware that does not look into the processor's cache. */
+  #flush(table: bigint): void {
+    const at = this.#parent.model.get(Number(table >> 12n))?.page ?? 0;
+    this.#mem.flush(at * 2, 0, 4096);
   }
 
   /** Writes a leaf, with the tables that lead to it. */
@@ -46,14 +60,16 @@ export class GuestTable {
       const [lanes, lane] = this.#item(table, page, level);
       if (((lanes[lane] ?? 0) & 1) === 0) {
         const below = this.#newPage();
-        lanes[lane] = Number(below & 0xffff_f000n) | 7;
+        lanes[lane] = Number(below & 0xffff_f000n) | 7 | (this.#marks & ACCESSED);
         lanes[lane + 1] = Number(below >> 32n);
+        this.#flush(table);
       }
       table = (BigInt(lanes[lane + 1] ?? 0) << 32n) | BigInt(((lanes[lane] ?? 0) & ~0xfff) >>> 0);
     }
     const [lanes, lane] = this.#item(table, page, 0);
-    lanes[lane] = ((to % 2 ** 20) * 4096 + (writes ? 7 : 5)) >>> 0;
+    lanes[lane] = ((to % 2 ** 20) * 4096 + ((writes ? 7 : 5) | this.#marks)) >>> 0;
     lanes[lane + 1] = Math.floor(to / 2 ** 20);
+    this.#flush(table);
     this.model.set(page, { page: to, writes });
   }
 
@@ -66,6 +82,7 @@ export class GuestTable {
       if (level === 0) {
         lanes[lane] = 0;
         lanes[lane + 1] = 0;
+        this.#flush(table);
       }
       table = (BigInt(lanes[lane + 1] ?? 0) << 32n) | BigInt((lo & ~0xfff) >>> 0);
     }

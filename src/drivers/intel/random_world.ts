@@ -78,7 +78,12 @@ export class World {
     const parents = [add('parent', DomainFlags.NEST_PARENT), add('far', DomainFlags.NEST_PARENT)];
     for (const [i, parent] of [parents[0], parents[0], parents[1]].entries()) {
       if (!parent) continue;
-      const table = new GuestTable(this.rig.ram, parent, 0x8_0000 + i * 0x1_0000);
+      const table = new GuestTable(
+        this.rig.hardware.mem,
+        parent,
+        0x8_0000 + i * 0x1_0000,
+        !this.rig.unit.caps.walksCoherently,
+      );
       const bytes = new Uint8Array(iommu_hwpt_vtd_s1.size);
       const cmd = iommu_hwpt_vtd_s1.on(new DataView(bytes.buffer));
       cmd.addr_width = 48;
