@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+import { hi as hiOf, lo as loOf, toBigint } from '../../base/u64.ts';
+import type { Hardware, InterruptMessage } from '../../kernel/hardware.ts';
+import type { Ram } from '../../memory/ram.ts';
+import type { Sim } from '../../sim/sim.ts';
+import { type Body, until } from '../../sim/task.ts';
+import { Access, Allows, NO_PASID } from './access.ts';
+import { type Binding, Bindings } from './bindings.ts';
+import { Capabilities } from './capabilities.ts';
+import { Fault, isQualified } from './fault_reasons.ts';
+import { FaultLog } from './fault_log.ts';
+import { Invalidation } from './invalidation.ts';
+import { Iotlb, Pgtt } from './iotlb.ts';
+import { type OtherMemory, PhysicalMemory } from './physical_memory.ts';
+import { InvalidationQueue } from './queue.ts';
+import { RegisterFile } from './register_file.ts';
+import { Offset } from './registers.ts';
+import { Walker, refusalOf } from './walker.ts';
+
+const [TE, SRTP, WBF, QIE, IRE, SIRTP, CFI] = [
+  0x8000_0000, 0x4000_0000, 0x0800_0000, 0x0400_0000, 0x0200_0000, 0x0100_0000, 0x0080_0000,
+];
+/** Addresses 0xfee00000 to 0xfeefffff are interrupts'. */
+const INTERRUPT_MIB = 0xfee;
+
+export interface VtdOptions {
+  readonly name?: string;
+  readonly sim: Sim;
+  readonly ram: Ram;
+  readonly caps: Capabilities;
+  /** What is not RAM: pages of clients. */
+  readonly other?: OtherMemory;
+}
+
+/** One VT-d remapping unit. Software sees `hardware`; devices call `translate`. */
+export class VtdUnit {
+  readonly name: string;
+  readonly caps: Capabilities;
+  readonly memory: PhysicalMemory;
+  readonly hardware: Hardware;
+  readonly invalidation: Invalidation;
+  /** How many bytes, as a power of two of pages, the last translation is good for. */
+  lastLg2 = 0;
+  readonly #sim: Sim;
+  readonly #registers: RegisterFile;
+  readonly #bindings: Bindings;
+  readonly #iotlb = new Iotlb();
+  readonly #walker: Walker;
+  readonly #log: FaultLog;
+  readonly #queue: InvalidationQueue;
+  readonly #handlers = new Map<number, () => void>();
+  readonly #messages: { readonly lo: number; readonly hi: number; readonly data: number }[] = [];
+  #vectors = 0;
+  #translates = false;
+
+  constructor({ name = 'dmar0', sim, ram, caps, other }: VtdOptions) {
+    this.name = name;
+    this.caps = caps;
+    this.#sim = sim;
+    const isCoherent = caps.isCoherent && (!caps.isScalable || caps.walksCoherently);
+    this.memory = new PhysicalMemory(ram, other, isCoherent);
+    this.#registers = new RegisterFile(caps);
+    this.#bindings = new Bindings(caps, this.memory);
+    this.#walker = new Walker(caps, this.memory);
+    this.invalidation = new Invalidation(caps, this.#bindings, this.#iotlb, this.#walker);
+    const send = (lo: number, hi: number, data: number): void =>
+      void this.#messages.push({ lo, hi, data });
+    this.#log = new FaultLog(this.#registers, caps, send);
+    this.#queue = new InvalidationQueue(
+      this.#registers,
+      this.memory,
+      this.invalidation,
+      this.#log,
+      {
+        send,
+        isScalable: () => this.#bindings.isScalable,
+      },
+    );
+    this.hardware = this.#hardware();
+    sim.spawn(`${name} queue`, this.#queue.body(), { daemon: true });
+    sim.spawn(`${name} interrupts`, this.#deliver(), { daemon: true });
+  }
+
+  /**
+   * Where a byte of an I/O address leads: the page of 4 KiB, as a number, or minus the reason why it is refused, which is recorded.
+   * `pasid` -1 for none; `access` of {@link Access}. Never throws.
+   */
+  translate(sid: number, pasid: number, lo: number, hi: number, access: number): number {
+    const page = hi * 2 ** 20 + (lo >>> 12);
+    if (!this.#translates) return page;
+    const binding = this.#bindings.find(sid, pasid);
+    if (binding.fault !== 0 || access > Access.WRITE || binding.addedAccess !== 0) {
+      return this.#translateOdd(binding, pasid, lo, hi, access);
+    }
+    const { pgtt } = binding;
+    if (pgtt !== Pgtt.PASS_THROUGH && lo >>> 20 !== INTERRUPT_MIB) {
+      const slot = this.#iotlb.find(lo >>> 12, page, binding.tag, binding.tlbPasid);
+      if (slot >= 0) {
+        const need =
+          access === Access.READ
+            ? Allows.READ | Allows.USER
+            : Allows.WRITE | Allows.USER | Allows.DIRTY;
+        if ((this.#iotlb.allows(slot) & need) === need && this.#iotlb.fault(slot) === 0) {
+          this.lastLg2 = this.#iotlb.lg2(slot);
+          return this.#iotlb.out(slot);
+        }
+      }
+    }
+    return this.#translateSlowly(binding, pasid, lo, hi, access);
+  }
+
+  /** What the last page of an IOTLB miss or hit said of snooping, for tests: accesses of this requester are made to snoop. */
+  forcesSnoop(sid: number, pasid: number): boolean {
+    return this.#bindings.find(sid, pasid).forcesSnoop;
+  }
+
+  /** Refusals by the tables above, and requests that are no plain read or write. */
+  #translateOdd(binding: Binding, pasid: number, lo: number, hi: number, asked: number): number {
+    const refuse = (reason: number): number => this.#refuse(binding, pasid, lo, hi, asked, reason);
+    if (binding.fault !== 0) return refuse(binding.fault);
+    const isLegacy = !this.#bindings.isScalable;
+    if ((asked & (Access.TRANSLATION_REQUEST | Access.TRANSLATED)) !== 0) {
+      if (!binding.allowsAts) return refuse(isLegacy ? Fault.CONTEXT_BLOCKS : Fault.SM_DTE_CLEAR);
+      if ((asked & Access.TRANSLATED) !== 0) return hi * 2 ** 20 + (lo >>> 12);
+    }
+    const hasFirst = binding.pgtt === Pgtt.FIRST || binding.pgtt === Pgtt.NESTED;
+    let access = asked | binding.addedAccess;
+    if (!hasFirst) access &= ~(Access.PRIVILEGED | Access.EXECUTE);
+    if ((access & Access.EXECUTE) !== 0 && !binding.ere) return refuse(Fault.SM_ERE_CLEAR);
+    if ((access & Access.PRIVILEGED) !== 0 && !binding.sre) return refuse(Fault.SM_SRE_CLEAR);
+    return this.#translateSlowly(binding, pasid, lo, hi, access);
+  }
+
+  #translateSlowly(
+    binding: Binding,
+    pasid: number,
+    lo: number,
+    hi: number,
+    access: number,
+  ): number {
+    const page = hi * 2 ** 20 + (lo >>> 12);
+    const { pgtt, tag, tlbPasid } = binding;
+    const isWrite = (access & Access.WRITE) !== 0;
+    if (hi === 0 && lo >>> 20 === INTERRUPT_MIB && isWrite && pasid === NO_PASID) return page;
+    if (pgtt === Pgtt.PASS_THROUGH) {
+      if (page < 2 ** (this.caps.haw - 12)) {
+        this.lastLg2 = 0;
+        return page;
+      }
+      const reason = this.#bindings.isScalable ? Fault.SM_BEYOND_HAW : Fault.BEYOND_WIDTH;
+      return this.#refuse(binding, pasid, lo, hi, access, reason);
+    }
+    const slot = this.#iotlb.find(lo >>> 12, page, tag, tlbPasid);
+    if (slot >= 0) {
+      const reason = this.#iotlb.fault(slot) || this.#cachedRefusal(binding, slot, access);
+      if (reason !== 0) return this.#refuse(binding, pasid, lo, hi, access, reason);
+      if (!isWrite || (this.#iotlb.allows(slot) & Allows.DIRTY) !== 0) {
+        this.lastLg2 = this.#iotlb.lg2(slot);
+        return this.#iotlb.out(slot);
+      }
+    }
+    const walker = this.#walker;
+    let reason = walker.walk(binding, lo, hi, access);
+    if (reason === 0) {
+      const out = walker.page;
+      if (out < 0xfee00 || out > 0xfeeff) {
+        this.#iotlb.put(lo >>> 12, page, tag, tlbPasid, out, walker.allows, walker.lg2, 0);
+        this.lastLg2 = walker.lg2;
+        return out;
+      }
+      reason = binding.reasons.interrupt;
+    }
+    if (this.caps.hasCachingMode && walker.foundNothing) {
+      this.#iotlb.put(lo >>> 12, page, tag, tlbPasid, 0, 0, 0, reason);
+    }
+    return this.#refuse(binding, pasid, lo, hi, access, reason);
+  }
+
+  /** Why what is cached does not allow an access; 0 where it does. */
+  #cachedRefusal(binding: Binding, slot: number, access: number): number {
+    const allows = this.#iotlb.allows(slot);
+    if (binding.pgtt !== Pgtt.SECOND) {
+      const reason = refusalOf(allows, access);
+      if (reason !== 0) return reason;
+    }
+    const isWrite = (access & Access.WRITE) !== 0;
+    const isRead = !isWrite || (access & Access.ATOMIC) !== 0;
+    const writes = Allows.WRITE | Allows.SUPERVISOR_WRITE;
+    if (isWrite && (allows & writes) === 0) return binding.reasons.noWrite;
+    return isRead && (allows & Allows.READ) === 0 ? binding.reasons.noRead : 0;
+  }
+
+  #refuse(
+    binding: Binding,
+    pasid: number,
+    lo: number,
+    hi: number,
+    access: number,
+    reason: number,
+  ): number {
+    if (!(binding.fpd && isQualified(reason))) {
+      this.#log.record(binding.sid, pasid, lo, hi, access, reason);
+    }
+    return -reason;
+  }
+
+  #hardware(): Hardware {
+    const read32 = (offset: number): number => {
+      this.#sim.point('a register is read');
+      return this.#registers.get(offset);
+    };
+    const write32 = (offset: number, value: number): void => {
+      this.#write(offset, value >>> 0);
+      this.#sim.point('a register was written');
+    };
+    return {
+      mmio: {
+        read32,
+        write32,
+        read64: (offset) => {
+          this.#sim.point('a register is read');
+          return toBigint(this.#registers.get(offset), this.#registers.get(offset + 4));
+        },
+        write64: (offset, value) => {
+          this.#write(offset, loOf(value));
+          this.#write(offset + 4, hiOf(value));
+          this.#sim.point('a register was written');
+        },
+      },
+      mem: {
+        ram: this.memory.ram,
+        flush: (frame, byte, bytes) => this.memory.flush(frame, byte, bytes),
+      },
+      irq: {
+        request: (handler) => {
+          const message = { address: 0xfee0_0000n, data: ++this.#vectors };
+          this.#handlers.set(message.data, handler);
+          return message;
+        },
+        release: (message: InterruptMessage) => void this.#handlers.delete(message.data),
+      },
+      clock: this.#clock(),
+      reset: () => this.reset(),
+    };
+  }
+
+  #clock(): Hardware['clock'] {
+    const sim = this.#sim;
+    return {
+      get now() {
+        return sim.clock.now;
+      },
+      poll: (condition, limit) => sim.poll(condition, limit),
+    };
+  }
+
+  reset(): void {
+    this.#registers.reset();
+    this.#log.reset();
+    this.#queue.turn(false);
+    this.#bindings.setRoot(0, 0);
+    this.invalidation.all();
+    this.#messages.length = 0;
+    this.#translates = false;
+  }
+
+  *#deliver(): Body {
+    for (;;) {
+      yield until('an interrupt', () => this.#messages.length > 0);
+      const message = this.#messages.shift();
+      if (message?.lo === 0xfee0_0000 && message.hi === 0) this.#handlers.get(message.data)?.();
+      yield 'an interrupt was delivered';
+    }
+  }
+
+  #write(offset: number, value: number): void {
+    const registers = this.#registers;
+    if (offset === Offset.GCMD) {
+      this.#command(value);
+      return;
+    }
+    const held = registers.get(offset);
+    registers.write(offset, value);
+    const { iotlbAt, recordsAt, records } = this.caps;
+    if (offset === Offset.CCMD + 4) this.#contextCommand(value);
+    else if (offset === iotlbAt + 12) this.#iotlbCommand(value);
+    else if (offset === Offset.FECTL) this.#log.event.controlWritten();
+    else if (offset === Offset.IECTL) this.#queue.event.controlWritten();
+    else if (offset === Offset.ICS && (value & held & 1) !== 0) this.#queue.event.withdraw();
+    else if (offset === Offset.FSTS) this.#log.update();
+    else if (offset === Offset.PMEN) {
+      // The region's status follows its switch at once.
+      const isOn = this.caps.hasProtectedRegions && (value & 0x8000_0000) !== 0;
+      registers.set(offset, isOn ? 0x8000_0001 : 0);
+    } else if (offset >= recordsAt && offset < recordsAt + records * 16) this.#log.update();
+  }
+
+  /** GCMD: each bit that differs from the status is a command; a one-shot bit always is. */
+  #command(value: number): void {
+    const registers = this.#registers;
+    let status = registers.get(Offset.GSTS);
+    if ((value & SRTP) !== 0) {
+      const lo = registers.get(Offset.RTADDR);
+      this.#bindings.setRoot(
+        (lo >>> 10) & 3,
+        registers.get(Offset.RTADDR + 4) * 2 ** 20 + (lo >>> 12),
+      );
+      if (this.caps.clearsOnSrtp) this.invalidation.all();
+      status |= SRTP;
+    }
+    // The write buffer is empty before anybody can ask.
+    if ((value & WBF) !== 0) status &= ~WBF;
+    if (this.caps.hasQueue && ((value ^ status) & QIE) !== 0) {
+      this.#queue.turn((value & QIE) !== 0);
+      status = (status & ~QIE) | (value & QIE);
+    }
+    // Interrupt remapping is not modelled: its switches read back, no interrupt changes.
+    if ((value & SIRTP) !== 0) status |= SIRTP;
+    status = (status & ~(IRE | CFI)) | (value & (IRE | CFI));
+    status = (status & ~TE) | (value & TE);
+    this.#translates = (status & TE) !== 0;
+    registers.set(Offset.GSTS, status);
+  }
+
+  /** CCMD, by its high half: ICC is bit 63. While the queue is on, registers invalidate nothing. */
+  #contextCommand(value: number): void {
+    if ((value & 0x8000_0000) === 0) return;
+    const low = this.#registers.get(Offset.CCMD);
+    const asked = (value >>> 29) & 3;
+    const done = this.#queue.isOn
+      ? 0
+      : this.invalidation.context(asked, low & 0xffff, low >>> 16, value & 3);
+    this.#registers.set(Offset.CCMD + 4, (value & 0x6000_0000) | (done << 27));
+  }
+
+  /** IOTLB_REG, by its high half: IVT is bit 63. */
+  #iotlbCommand(value: number): void {
+    if ((value & 0x8000_0000) === 0) return;
+    const { iotlbAt } = this.caps;
+    const [lo, hi] = [this.#registers.get(iotlbAt), this.#registers.get(iotlbAt + 4)];
+    const asked = (value >>> 28) & 3;
+    const done = this.#queue.isOn ? 0 : this.invalidation.iotlb(asked, value & 0xffff, lo, hi);
+    this.#registers.set(iotlbAt + 12, (value & 0x3003_ffff) | (done << 25));
+  }
+}
