@@ -45,6 +45,7 @@ export class Bench {
   readonly edu: Behind;
   readonly test: Behind;
   readonly faults = new Faults();
+  readonly #settle: () => void;
   /** Pages for data: each word of one is its number, so that a word tells where it is from. */
   readonly #pages: number[] = [];
   /** Through which `edu` brings words; mapped at its own physical address wherever it is. */
@@ -56,8 +57,9 @@ export class Bench {
 
   constructor(machine: TestMachine) {
     const sim = new Sim({ faults: this.faults, checkLocks: true });
-    const { hardware, edu, test } = machine.powerOn(sim, this.faults);
+    const { hardware, edu, test, settle } = machine.powerOn(sim, this.faults);
     this.hardware = hardware;
+    this.#settle = settle;
     this.tables = new Tables(hardware);
     this.driver = new IntelIommu(new IommuCore({ sim }));
     this.driver.onFault = (fault) => this.#events.push(fault);
@@ -171,6 +173,7 @@ export class Bench {
       fill(batch.next());
       rc ||= this.unit.queue.submit(batch);
     }
+    this.#settle();
     return rc;
   }
 
@@ -188,6 +191,7 @@ export class Bench {
   }
 
   takeFaults(): string[] {
+    this.#settle();
     const faults = this.#events.splice(0).map(faultInWords);
     if (this.#overflows > 0) faults.push('some were lost');
     this.#overflows = 0;

@@ -23,16 +23,17 @@ export class Comparison {
 
   /** What differs, in words; nothing where the two agree. */
   differences(name: string, unit: UnitName, qemu: Bench, model: Bench): string[] {
-    const known = this.#knownOf(name, unit);
-    return [
-      ...this.#lines(known, qemu.lines, model.lines),
-      ...this.#memory(known, qemu.hardware.mem.ram, model.hardware.mem.ram),
-    ].slice(0, MOST_SHOWN);
+    const found = this.lines(name, unit, qemu, model, 0);
+    return [...found, ...this.memory(name, unit, qemu, model)].slice(0, MOST_SHOWN);
   }
 
-  /** As `differences`, of the lines alone. */
-  lines(name: string, unit: UnitName, qemu: Bench, model: Bench): string[] {
-    return this.#lines(this.#knownOf(name, unit), qemu.lines, model.lines);
+  /** As `differences`, of lines alone, from one on. */
+  lines(name: string, unit: UnitName, qemu: Bench, model: Bench, from: number): string[] {
+    return this.#lines(this.#knownOf(name, unit), qemu.lines, model.lines, from);
+  }
+
+  memory(name: string, unit: UnitName, qemu: Bench, model: Bench): string[] {
+    return this.#memory(this.#knownOf(name, unit), qemu.hardware.mem.ram, model.hardware.mem.ram);
   }
 
   /** What a scenario is there to show and QEMU does not, unless that is known. For where there is nothing to compare with. */
@@ -54,9 +55,10 @@ export class Comparison {
     known: readonly KnownDifference[],
     qemu: readonly string[],
     model: readonly string[],
+    from: number,
   ): string[] {
     const found: string[] = [];
-    for (let i = 0; i < Math.max(qemu.length, model.length); i++) {
+    for (let i = from; i < Math.max(qemu.length, model.length); i++) {
       const [theirs, ours] = [qemu[i] ?? '(nothing)', model[i] ?? '(nothing)'];
       if (theirs === ours || this.#isKnownLine(known, theirs, ours)) continue;
       found.push(`line ${i}:\n  QEMU   ${theirs}\n  model  ${ours}`);
@@ -64,22 +66,11 @@ export class Comparison {
     return found;
   }
 
-  /** Known differences may come together in a line. */
+  /** Known differences may come together in a line, and one may be another where it is: all ways are tried. */
   #isKnownLine(known: readonly KnownDifference[], theirs: string, ours: string): boolean {
-    let changed = theirs;
-    const used: KnownDifference[] = [];
-    for (const one of known) {
-      for (const { qemu, model } of one.lines ?? []) {
-        if (changed === ours) break;
-        const next =
-          typeof model === 'string' ? changed.replace(qemu, model) : changed.replace(qemu, model);
-        if (next !== changed) used.push(one);
-        changed = next;
-      }
-    }
-    if (changed !== ours) return false;
-    for (const one of used) this.#meet(one);
-    return true;
+    const way = wayTo(ours, theirs, known, 0);
+    for (const one of way ?? []) this.#meet(one);
+    return way !== undefined;
   }
 
   #memory(known: readonly KnownDifference[], qemu: Ram, model: Ram): string[] {
@@ -123,3 +114,24 @@ export class Comparison {
 
 const bytesOf = (lanes: Uint32Array): Uint8Array =>
   new Uint8Array(lanes.buffer, lanes.byteOffset, lanes.byteLength);
+
+/** The known differences, from index `from` on, that make `ours` of `theirs`; undefined where none do. */
+function wayTo(
+  ours: string,
+  theirs: string,
+  known: readonly KnownDifference[],
+  from: number,
+): KnownDifference[] | undefined {
+  if (ours === theirs) return [];
+  for (let i = from; i < known.length; i++) {
+    const one = known[i];
+    for (const { qemu, model } of one?.lines ?? []) {
+      // Two overloads take the two kinds.
+      const next =
+        typeof model === 'string' ? theirs.replace(qemu, model) : theirs.replace(qemu, model);
+      const rest = next === theirs ? undefined : wayTo(ours, next, known, i + 1);
+      if (one && rest) return [one, ...rest];
+    }
+  }
+  return undefined;
+}

@@ -19,6 +19,8 @@ export interface Powered {
   readonly edu: Requester;
   /** Writes its pattern only. */
   readonly test: Requester;
+  /** Lets what is under way come to its end: interrupts reach their handlers. */
+  settle(): void;
 }
 
 /** A machine with a VT-d unit, on which scenarios run. */

@@ -4,7 +4,7 @@ import { HostError } from '../../../host/host_error.ts';
 import { Bench } from './bench.ts';
 import { Comparison } from './compare.ts';
 import { type TestMachine, type UnitName, UNITS } from './machine.ts';
-import { modelMachine } from './model_machine.ts';
+import { ModelMachine } from './model_machine.ts';
 import { type QemuCommand, QemuTestMachine } from './qemu_machine.ts';
 import { failureInWords, playOn } from './random.ts';
 import { EACH_MODE, type Scenario } from './scenario.ts';
@@ -120,8 +120,7 @@ function seedsOf(unit: UnitName): number[] {
 
 function openMachines(unit: UnitName): TestMachine[] {
   const qemuMachine = new QemuTestMachine(qemu, unit);
-  const model = modelMachine(qemuMachine.registers());
-  return model ? [qemuMachine, model] : [qemuMachine];
+  return [qemuMachine, new ModelMachine(qemuMachine.registers())];
 }
 
 const start = performance.now();

@@ -32,6 +32,7 @@ export class QemuTestMachine implements TestMachine {
     const { hardware, edu, test } = machine;
     return {
       hardware,
+      settle: () => hardware.deliver(),
       edu: {
         name: 'edu',
         sourceId: edu.sourceId,

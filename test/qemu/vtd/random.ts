@@ -26,6 +26,7 @@ export function playOn(
     steps: steps.slice(0, index + 1),
     what,
   });
+  let seen = 0;
   for (const [index, step] of steps.entries()) {
     for (const [which, player] of players.entries()) {
       const wrong = player.play(step);
@@ -33,28 +34,31 @@ export function playOn(
       const last = player.bench.lines.at(-1) ?? '';
       return fails(index, `${machines[which]?.name}: ${last}: ${wrong}`);
     }
-    const differing = compare(players, unit, comparison, false);
+    const differing = compare(comparison, unit, players, seen);
     if (differing) return fails(index, differing);
+    seen = players[0]?.bench.lines.length ?? 0;
   }
   for (const { bench } of players) {
     bench.sayRegisters();
     bench.stop();
   }
-  const differing = compare(players, unit, comparison, true);
+  const differing = compare(comparison, unit, players, seen, true);
   return differing ? fails(steps.length - 1, differing) : undefined;
 }
 
+/** Lines from one on, and memory where asked. */
 function compare(
-  players: readonly Player[],
-  unit: UnitName,
   comparison: Comparison,
-  withMemory: boolean,
+  unit: UnitName,
+  players: readonly Player[],
+  from: number,
+  withMemory = false,
 ): string | undefined {
   const [qemu, model] = players;
   if (!qemu || !model) return undefined;
-  const found = withMemory
-    ? comparison.differences('random', unit, qemu.bench, model.bench)
-    : comparison.lines('random', unit, qemu.bench, model.bench);
+  const [theirs, ours] = [qemu.bench, model.bench];
+  const found = comparison.lines('random', unit, theirs, ours, from);
+  if (withMemory) found.push(...comparison.memory('random', unit, theirs, ours));
   return found.length > 0 ? found.join('\n') : undefined;
 }
 

