@@ -32,7 +32,10 @@ export const AtsRefusal = {
 } as const;
 export type AtsRefusal = (typeof AtsRefusal)[keyof typeof AtsRefusal];
 
-/** What a function sends to its IOMMU beside DMA. The model asks; what config space does not allow stays here. */
+/**
+ * What a function sends to its IOMMU beside DMA. The model asks; what config space does not allow stays here. Bus Master Enable is for
+ * requests to memory, as translation requests are; page requests and completions are messages (the specification: unverified).
+ */
 export class AtsPort {
   readonly #owner: Owner;
   readonly #translator: Translator;
@@ -46,6 +49,7 @@ export class AtsPort {
   requestTranslation(request: TranslationRequest): TranslationCompletion | AtsRefusal {
     const { ats, device } = this.#owner;
     if (ats?.enabled !== true) return AtsRefusal.ATS_OFF;
+    if (!this.#owner.isBusMaster) return AtsRefusal.BUS_MASTER_OFF;
     const refusal = this.#common(request.pasid, request.iova);
     if (refusal) return refusal;
     return (
@@ -55,8 +59,8 @@ export class AtsPort {
 
   /** Says that invalidations are done. Nothing where ATS is off: nobody waits then. */
   completeInvalidation(completion: InvalidateCompletion): void {
-    const { ats, device, isBusMaster } = this.#owner;
-    if (ats?.enabled && isBusMaster) this.#translator.ats?.invalidateCompletion(device, completion);
+    const { ats, device } = this.#owner;
+    if (ats?.enabled) this.#translator.ats?.invalidateCompletion(device, completion);
   }
 
   /** Sends a page request, or a stop marker; undefined, or why it did not. */
@@ -74,7 +78,6 @@ export class AtsPort {
   }
 
   #common(pasid: PasidPrefix | undefined, address: bigint): AtsRefusal | undefined {
-    if (!this.#owner.isBusMaster) return AtsRefusal.BUS_MASTER_OFF;
     if (address < 0n || address >= 2n ** 64n || address % 4096n !== 0n)
       return AtsRefusal.BAD_MESSAGE;
     if (pasid && !this.#owner.allowsPasid(pasid.value, modeOf(pasid))) return AtsRefusal.PASID_OFF;

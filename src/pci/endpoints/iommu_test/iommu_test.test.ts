@@ -176,10 +176,11 @@ describe('plain DMA on command', () => {
   });
 
   it('with bus mastering off is none', () => {
-    const { run, fn } = start();
+    const { run, fn, set } = start();
     fn.config.write(4, 2, 2);
-    for (const command of [READ, WRITE, CACHED_READ, TRANSLATE, PAGE_REQUEST])
-      expect(run(command)).toBe(OFF);
+    for (const command of [READ, WRITE, CACHED_READ, TRANSLATE]) expect(run(command)).toBe(OFF);
+    set(FLAGS, 5);
+    expect(run(PAGE_REQUEST)).toBe(WAITING); // a message, not a request to memory
   });
 });
 

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+/** A client whose device faults: bind, attach a fault-capable table, page request, read, map, answer, retry. */
+import { afterEach, describe, expect, it } from 'vitest';
+import * as vfio from '../abi/vfio.ts';
+import { LocalClient } from '../iommufd/local_client.ts';
+import type { DmaEvent } from '../pci/dma.ts';
+import { Sim } from '../sim/sim.ts';
+import { LocalVfioClient } from '../vfio/local_client.ts';
+import type { MachineDescription, PciDeviceDescription } from './description.ts';
+import { Machine } from './machine.ts';
+
+const { VFIO_PCI_CONFIG_REGION_INDEX: CONFIG, VFIO_PCI_BAR0_REGION_INDEX: BAR0 } = vfio;
+const BASE = 0x1000;
+const MEMORY = 0x1000_0000n;
+const BUFFER = 0x2000_0000n;
+const IOVA = 0x10_0000n;
+const PAGE = 0x1000;
+const [FIXED, WRITEABLE, READABLE] = [1, 2, 4];
+const [FAULT_ID_VALID, PASID_FLAG, DIRTY_TRACKING] = [4, 8, 2];
+const [FAULT, RESPONSE] = [40, 8];
+const [CACHED_WRITE, TRANSLATE, PAGE_REQUEST, FAULTING_READ, FAULTING_WRITE] = [4, 5, 6, 8, 9];
+const [WAITING, DONE, REFUSED, NOT_PRESENT, INVALID, OFF] = [2, 3, 4, 5, 6, 9];
+
+const base: PciDeviceDescription = { name: 'test0', model: 'iommu_test', address: '0000:00:03.0' };
+const machineOf = (...devices: readonly PciDeviceDescription[]): MachineDescription => ({
+  name: 'faults',
+  summary: '',
+  iommus: [{ name: 'iommu0', driver: 'paging', devices }],
+});
+
+let machine: Machine | undefined;
+
+/** A client that has a device, with three pages of memory, and a fault queue. */
+function setUp(description = machineOf(base), which = 'vfio0') {
+  const sim = new Sim({ checkLocks: true });
+  machine = new Machine({ sim, description });
+  const events: DmaEvent[] = [];
+  machine.dmaObserver = { dma: (event) => events.push(event) };
+  const client = new LocalClient(machine.iommufd);
+  const { mm } = client.process;
+  mm.map(MEMORY, 3 * PAGE);
+  mm.map(BUFFER, PAGE);
+  const cdev = machine.vfio.cdev(which);
+  if (!cdev) throw new Error(`no ${which}`);
+  const device = new LocalVfioClient(cdev, client.process);
+  const { out_devid: dev } = device.call('VFIO_DEVICE_BIND_IOMMUFD', { iommufd: client.fd });
+  device.set(CONFIG, 4, device.get(CONFIG, 4, 2) | 4n, 2);
+  const ioas = client.call('IOMMU_IOAS_ALLOC', {}).out_ioas_id;
+  const { out_fault_id, out_fault_fd } = client.call('IOMMU_FAULT_QUEUE_ALLOC', {});
+  const open = client.process.get(out_fault_fd);
+  if (open?.kind !== 'device') throw new Error('no file');
+  const { file } = open;
+  const hwpt = (flags = FAULT_ID_VALID): number =>
+    client.call('IOMMU_HWPT_ALLOC', {
+      ...{ dev_id: dev, pt_id: ioas, flags },
+      fault_id: flags & FAULT_ID_VALID ? out_fault_id : 0,
+    }).out_hwpt_id;
+  const attach = (pt_id: number, pasid?: number) =>
+    device.call('VFIO_DEVICE_ATTACH_IOMMUFD_PT', {
+      ...{ pt_id, flags: pasid === undefined ? 0 : 1, pasid: pasid ?? 0 },
+    });
+  const detach = (pasid?: number) =>
+    device.call('VFIO_DEVICE_DETACH_IOMMUFD_PT', {
+      ...{ flags: pasid === undefined ? 0 : 1, pasid: pasid ?? 0 },
+    });
+  const map = (iova = IOVA, flags = FIXED | WRITEABLE | READABLE) =>
+    client.call('IOMMU_IOAS_MAP', {
+      ...{ flags, ioas_id: ioas, user_va: MEMORY, length: BigInt(PAGE), iova },
+    });
+  const unmap = () =>
+    client.call('IOMMU_IOAS_UNMAP', { ioas_id: ioas, iova: IOVA, length: BigInt(PAGE) });
+  const set = (at: number, value: number) => device.set(BAR0, BASE + at, BigInt(value >>> 0), 4);
+  const get = (at: number): number => Number(device.get(BAR0, BASE + at, 4));
+  const state = (slot = 0): number => get(0x80 + 4 * slot);
+  const run = (
+    command: number,
+    options: { slot?: number; pasid?: number; group?: number } = {},
+  ) => {
+    const { slot = 0, pasid, group = 0 } = options;
+    device.set(BAR0, BASE + 8, IOVA, 8);
+    set(0x10, 16);
+    set(0x18, pasid === undefined ? 0 : 0x8000_0000 | pasid);
+    set(0x1c, group);
+    set(0x28, slot);
+    set(0x30, command);
+    return state(slot);
+  };
+  /** The next fault as words of 32 bits; undefined where there is none. */
+  const fault = (count = 1): number[] | undefined => {
+    const size = count * FAULT;
+    if (file.read?.(client.process, BUFFER, size) !== size) return undefined;
+    const bytes = new Uint8Array(size);
+    mm.copyIn(BUFFER, bytes);
+    return [...new Uint32Array(bytes.buffer)];
+  };
+  const respond = (cookie: number, code = 0): number => {
+    mm.copyOut(BUFFER, new Uint8Array(Uint32Array.of(cookie, code).buffer));
+    return file.write?.(client.process, BUFFER, RESPONSE) ?? 0;
+  };
+  const [fn] = machine.pciDevices;
+  if (!fn) throw new Error('no function');
+  return {
+    ...{ sim, machine, client, mm, device, dev, ioas, events, fn },
+    ...{ hwpt, attach, detach, map, unmap, set, get, state, run, fault, respond },
+  };
+}
+
+afterEach(() => {
+  machine?.iommufd.sim.assertNothingHeld();
+});
+
+const quiet = ({ iommufd: { core } }: Machine) =>
+  expect([core.warnings, core.spuriousPageResponses]).toEqual([[], 0]);
+
+describe('a device that faults', () => {
+  it('asks its client, who maps and answers, and its DMA is done', () => {
+    const it = setUp();
+    it.attach(it.hwpt());
+    it.mm.copyOut(MEMORY, new Uint8Array(PAGE).fill(9));
+    expect(it.run(FAULTING_READ, { group: 5 })).toBe(WAITING);
+    const fault = it.fault();
+    // flags, device, PASID, group, perm, reserved, address (2), length, cookie
+    expect(fault).toEqual([2, it.dev, 0, 5, 1, 0, Number(IOVA), 0, 0, 1]);
+    it.map();
+    expect(it.respond(1)).toBe(RESPONSE);
+    expect(it.state()).toBe(DONE);
+    expect(it.fault()).toBeUndefined();
+    // What it read, it has: written back where the client sees it.
+    it.set(0x30, CACHED_WRITE);
+    expect(it.events.map(({ access, fault: refused }) => [access, refused])).toEqual([
+      ['read', undefined],
+      ['write', undefined],
+    ]);
+    quiet(it.machine);
+  });
+
+  it('is told INVALID, and its DMA does not happen', () => {
+    const it = setUp();
+    it.attach(it.hwpt());
+    it.run(FAULTING_WRITE);
+    expect(it.fault()?.[4]).toBe(2);
+    it.respond(1, 1);
+    expect(it.state()).toBe(INVALID);
+    expect(it.events).toEqual([]);
+  });
+
+  it('has several groups at once, answered in any order', () => {
+    const it = setUp();
+    it.attach(it.hwpt());
+    for (const slot of [0, 1, 2]) it.run(FAULTING_READ, { slot, group: slot + 7 });
+    expect([it.fault(), it.fault(), it.fault()].map((one) => one?.[3])).toEqual([7, 8, 9]);
+    it.respond(3, 1);
+    it.map();
+    it.respond(1);
+    expect([it.state(0), it.state(1), it.state(2)]).toEqual([DONE, WAITING, INVALID]);
+  });
+
+  it('sends a group in parts, which its client sees when it is whole', () => {
+    const it = setUp();
+    it.attach(it.hwpt());
+    it.set(0x20, 1);
+    expect(it.run(PAGE_REQUEST)).toBe(DONE);
+    expect(it.fault()).toBeUndefined();
+    it.set(0x20, 5);
+    it.run(PAGE_REQUEST);
+    expect(it.get(0x40)).toBe(2);
+    expect(it.fault(2)?.filter((_word, i) => i % 10 === 0)).toEqual([0, 2]); // flags: the last is
+    it.respond(1);
+    expect([it.state(), it.get(0x40)]).toEqual([DONE, 0]);
+  });
+
+  it('without a fault-capable table can not ask', () => {
+    const it = setUp();
+    it.attach(it.ioas);
+    expect(it.run(FAULTING_READ)).toBe(OFF);
+    expect(it.run(CACHED_WRITE)).toBe(NOT_PRESENT);
+  });
+
+  it('detached while a fault is owed has its answer, unread, read, or in part', () => {
+    for (const stage of ['unread', 'read', 'part']) {
+      const it = setUp();
+      it.attach(it.hwpt());
+      it.set(0x20, 1);
+      it.run(stage === 'part' ? PAGE_REQUEST : FAULTING_READ);
+      if (stage === 'read') it.fault();
+      it.detach();
+      expect(it.get(0x40), stage).toBe(0);
+      expect(it.fn.pri?.stopped).toBe(true);
+      expect(it.state()).not.toBe(WAITING);
+      expect(it.fault()).toBeUndefined();
+      if (stage === 'read') expect(() => it.respond(1)).not.toThrow();
+      it.attach(it.hwpt());
+      expect(it.run(FAULTING_READ, { slot: 1 })).toBe(WAITING);
+    }
+  });
+
+  it('replaced by another fault-capable table goes on faulting', () => {
+    const it = setUp();
+    it.attach(it.hwpt());
+    it.run(FAULTING_READ);
+    it.attach(it.hwpt());
+    expect(it.state()).not.toBe(WAITING);
+    expect(it.run(FAULTING_READ, { slot: 1, group: 1 })).toBe(WAITING);
+    it.map();
+    const fault = it.fault();
+    it.respond(fault?.[9] ?? 0);
+    expect(it.state(1)).toBe(DONE);
+  });
+
+  it('with a PASID faults in the table of that', () => {
+    const it = setUp();
+    it.attach(it.hwpt(FAULT_ID_VALID | PASID_FLAG), 7);
+    expect(it.run(FAULTING_READ, { pasid: 7 })).toBe(WAITING);
+    expect(it.fault()?.slice(0, 3)).toEqual([3, it.dev, 7]);
+    it.map();
+    it.respond(1);
+    expect(it.state()).toBe(DONE);
+    expect(it.events[0]).toMatchObject({ pasid: 7, translated: true });
+    expect(it.run(FAULTING_READ, { pasid: 8, slot: 1 })).toBe(INVALID);
+    it.detach(7);
+    expect(it.run(CACHED_WRITE, { pasid: 7, slot: 2 })).toBe(NOT_PRESENT);
+  });
+
+  it('is a function without PRI: refuses such a table', () => {
+    const it = setUp(machineOf({ ...base, pageRequests: 0 }));
+    expect(() => it.attach(it.hwpt())).toThrow();
+    it.attach(it.ioas);
+  });
+
+  it('that is a virtual function is refused such a table (C3)', () => {
+    const it = setUp(machineOf({ ...base, vfs: 2 }), 'vfio1');
+    expect(it.machine.pciDevices.map(({ bdf }) => bdf)).toEqual([
+      '0000:00:03.0',
+      '0000:00:03.1',
+      '0000:00:03.2',
+    ]);
+    expect(() => it.attach(it.hwpt())).toThrow('shares page requests with its physical function');
+    it.attach(it.ioas);
+    it.map();
+    expect(it.run(CACHED_WRITE)).toBe(DONE);
+  });
+
+  it('leaves nothing behind when its file is closed with a fault owed', () => {
+    const it = setUp();
+    it.attach(it.hwpt());
+    it.run(FAULTING_READ);
+    it.client.process.close(it.device.fd);
+    expect(it.fn.pri).toMatchObject({ outstanding: 0, enabled: false });
+    quiet(it.machine);
+  });
+});
+
+describe('what a device keeps of translations', () => {
+  it('is forgotten when its client unmaps', () => {
+    const it = setUp();
+    it.attach(it.ioas);
+    it.map();
+    expect(it.run(CACHED_WRITE)).toBe(DONE);
+    it.unmap();
+    expect(it.get(0x44)).toBe(0);
+    expect(it.run(CACHED_WRITE)).toBe(NOT_PRESENT);
+  });
+
+  it('is forgotten at detach', () => {
+    const it = setUp();
+    it.attach(it.ioas);
+    it.map();
+    it.run(TRANSLATE);
+    expect(it.get(0x44)).toBe(1);
+    it.detach();
+    expect(it.get(0x44)).toBe(0);
+  });
+
+  it('of a device that does not complete invalidations is not believed: warned, and refused from then on', () => {
+    const it = setUp();
+    it.attach(it.ioas);
+    it.map();
+    it.run(TRANSLATE);
+    it.set(0x24, 2);
+    it.unmap();
+    expect(it.machine.iommufd.core.warnings).toEqual([
+      expect.stringContaining('0000:00:03.0 did not complete an invalidation'),
+    ]);
+    expect(it.run(CACHED_WRITE)).toBe(REFUSED);
+    expect(it.events.filter(({ fault }) => !fault)).toEqual([]);
+  });
+
+  it('of a device that lies lets it write to memory that was unmapped: the DMA is seen', () => {
+    const it = setUp();
+    it.attach(it.ioas);
+    it.map();
+    it.set(0x20, 2);
+    it.run(TRANSLATE);
+    it.set(0x24, 4);
+    it.unmap();
+    expect(it.run(CACHED_WRITE)).toBe(DONE);
+    expect(it.events.at(-1)).toMatchObject({ translated: true, fault: undefined });
+  });
+
+  it('does not escape dirty tracking, which it is forgotten for', () => {
+    const it = setUp();
+    it.attach(it.hwpt(DIRTY_TRACKING));
+    it.map();
+    it.run(CACHED_WRITE);
+    const domain = it.fn.device.group?.domain as unknown as {
+      setTracking(on: boolean): number;
+      readAndClear(...args: unknown[]): number;
+    };
+    expect(domain.setTracking(true)).toBe(0);
+    expect(it.get(0x44)).toBe(0);
+    it.run(CACHED_WRITE);
+    let dirty = 0;
+    domain.readAndClear(IOVA, 2, 1, undefined, () => dirty++);
+    expect(dirty).toBeGreaterThan(0);
+  });
+});
+
+describe('groups of a machine', () => {
+  const groupsOf = (description: MachineDescription): number[] =>
+    new Machine({ description }).pciDevices.map(({ device }) => device.group?.id ?? -1);
+  const same = ([first, ...others]: number[]): boolean => others.every((id) => id === first);
+
+  it('functions of one device share one unless they have ACS', () => {
+    const two = [base, { ...base, name: 'test1', address: '0000:00:03.1' }];
+    expect(same(groupsOf(machineOf(...two)))).toBe(true);
+    expect(same(groupsOf(machineOf(...two.map((one) => ({ ...one, acs: true })))))).toBe(false);
+  });
+
+  it('functions behind a root port without ACS share one', () => {
+    const devices = ['0000:01:00.0', '0000:01:01.0'].map((address, i) => ({
+      ...{ ...base, name: `test${i}`, address },
+    }));
+    const behind = (acs: boolean): MachineDescription => ({
+      ...{ name: 'port', summary: '' },
+      iommus: [
+        {
+          ...{ name: 'iommu0', driver: 'paging', devices },
+          rootPorts: [{ address: '0000:00:1c.0', bus: 1, acs }],
+        },
+      ],
+    });
+    expect(same(groupsOf(behind(false)))).toBe(true);
+    expect(same(groupsOf(behind(true)))).toBe(false);
+  });
+
+  it('virtual functions have groups of their own', () => {
+    expect(new Set(groupsOf(machineOf({ ...base, vfs: 3 }))).size).toBe(4);
+  });
+});
