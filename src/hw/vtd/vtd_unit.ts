@@ -6,7 +6,7 @@ import type { Sim } from '../../sim/sim.ts';
 import { type Body, until } from '../../sim/task.ts';
 import { Access, Allows, NO_PASID } from './access.ts';
 import { type Binding, Bindings } from './bindings.ts';
-import { Capabilities } from './capabilities.ts';
+import type { Capabilities } from './capabilities.ts';
 import { Fault, isQualified } from './fault_reasons.ts';
 import { FaultLog } from './fault_log.ts';
 import { Invalidation } from './invalidation.ts';

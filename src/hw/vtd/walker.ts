@@ -198,7 +198,7 @@ export class Walker {
     let own = binding.fsTop;
     let table = -1;
     let allows: number = ALL_FIRST;
-    for (let at = 1; usesCache && at <= top; at++) {
+    for (let at = usesCache ? 1 : top + 1; at <= top; at++) {
       const slot = cache.find(at, page, did, tlbPasid);
       if (slot < 0) continue;
       table = cache.table(slot);
