@@ -14,9 +14,11 @@ export class Comparison {
   readonly met = new Map<KnownDifference, number>();
   readonly #known: readonly KnownDifference[];
 
-  constructor(version: string) {
-    this.#known = knownDifferences.filter(({ versions }) =>
-      versions.some((known) => version === known || version.startsWith(`${known}.`)),
+  /** `version` of QEMU. */
+  constructor(version: string, known = knownDifferences) {
+    this.#known = known.filter(
+      ({ since = '0', until }) =>
+        !isBefore(version, since) && (until === undefined || isBefore(version, until)),
     );
     for (const known of this.#known) this.met.set(known, 0);
   }
@@ -114,6 +116,16 @@ export class Comparison {
 
 const bytesOf = (lanes: Uint32Array): Uint8Array =>
   new Uint8Array(lanes.buffer, lanes.byteOffset, lanes.byteLength);
+
+/** Versions as numbers: 11.1.3 is before 11.10. */
+function isBefore(version: string, other: string): boolean {
+  const [a, b] = [version, other].map((text) => text.split('.').map(Number));
+  for (let i = 0; i < Math.max(a?.length ?? 0, b?.length ?? 0); i++) {
+    const difference = (a?.[i] ?? 0) - (b?.[i] ?? 0);
+    if (difference !== 0) return difference < 0;
+  }
+  return false;
+}
 
 /** The known differences, from index `from` on, that make `ours` of `theirs`; undefined where none do. */
 function wayTo(
