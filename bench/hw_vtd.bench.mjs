@@ -99,7 +99,8 @@ function scalable(pgtt, what, pages, goal) {
   const [fs, ss] = [rig.page(), rig.page()];
   rig.map(ss, 4, 1n << 32n, (1n << 32n) + 3n + 0x80n, { level: 2 });
   if (pgtt !== 1) secondPages(rig, ss, pages);
-  for (let i = 0; i < pages && pgtt !== 2; i++) {
+  const firstPages = pgtt === 2 ? 0 : pages;
+  for (let i = 0; i < firstPages; i++) {
     rig.map(fs, 4, BigInt(i) * 4096n, BigInt(i) * 4096n + FS_ALL, { table: FS_ALL });
   }
   rig.pasid(0, pgtt, { fs, ss });

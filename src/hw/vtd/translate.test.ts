@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from 'vitest';
+import { Prng } from '../../base/prng.ts';
 import { Access } from './access.ts';
 import { LEGACY, SCALABLE, type VtdDescription } from './capabilities.ts';
 import { ModelInitiator } from './initiator.ts';
@@ -216,6 +217,32 @@ describe('A first stage over a second', () => {
         rig.on();
         expect(rig.dma(0x7000_0000_0abcn)).toBe(Number(target >> 12n));
         expect(rig.unit.lastLg2).toBe(9 * Math.min(below, above));
+      }
+    }
+  });
+
+  it('equals a first stage, then a second, on random tables', () => {
+    const random = new Prng(5);
+    for (let round = 0; round < 40; round++) {
+      const rig = new Rig(SCALABLE, true);
+      const [fs, ss] = [rig.page(), rig.page()];
+      rig.map(ss, 4, 1n << 32n, (1n << 32n) + SS_RW + 0x80n, { level: 2 });
+      for (let page = 0; page < 64; page++) {
+        const bits = BigInt(random.below(4));
+        rig.map(ss, 4, at(page), at(0x100_0000 + random.below(64)) + bits);
+        const guest = at(random.below(64)) + 0x61n + BigInt(random.below(4) << 1);
+        rig.map(fs, 4, at(page), guest, { table: FS_ALL });
+      }
+      rig.pasid(5, FIRST, { fs });
+      rig.pasid(6, SECOND, { ss, did: 8 });
+      rig.pasid(9, NESTED, { fs, ss, did: 9 });
+      rig.on();
+      for (let i = 0; i < 300; i++) {
+        const address = at(random.below(64));
+        const access = random.below(2);
+        const guest = rig.dma(address, access, 5);
+        const naive = guest < 0 ? guest : rig.dma(at(guest), access, 6);
+        expect(rig.dma(address, access, 9)).toBe(naive);
       }
     }
   });
