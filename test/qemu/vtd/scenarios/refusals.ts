@@ -38,6 +38,86 @@ const ADDRESS = 0x000f_ffff_ffff_f000n;
 const nowhere = { clear: ADDRESS, set: NOWHERE };
 
 const wrongs: readonly Wrong[] = [
+  { what: 'reserved bits of a scalable root entry', units: SCALABLE, where: 'root', set: 0x10n },
+  { what: 'reserved bits of the PASID entry', units: SCALABLE, where: 'pasid', set: 0x20n },
+  {
+    what: 'more reserved bits of the PASID entry',
+    units: SCALABLE,
+    where: 'pasid',
+    word: 1,
+    set: 0x10_0000n,
+  },
+  { what: 'the last words of the PASID entry', units: SCALABLE, where: 'pasid', word: 7, set: 1n },
+  {
+    what: 'a PASID for requests without, where it is 0',
+    units: SCALABLE,
+    where: 'context',
+    word: 1,
+    set: 5n,
+  },
+  {
+    what: 'walks that snoop, where none can',
+    units: SCALABLE,
+    where: 'pasid',
+    word: 1,
+    set: 0x80_0000n,
+  },
+  {
+    what: 'forced snooping, where there is none',
+    units: SCALABLE,
+    where: 'pasid',
+    word: 1,
+    set: 0x100_0000n,
+  },
+  {
+    what: 'supervisor requests, where there are none',
+    units: FIRST,
+    where: 'pasid',
+    word: 2,
+    set: 1n,
+  },
+  {
+    what: 'dirty bits of a second stage, where there are none',
+    units: SECOND,
+    where: 'pasid',
+    set: 0x200n,
+  },
+  { what: 'a device IOTLB, where there is none', units: SCALABLE, where: 'context', set: 4n },
+  { what: 'PASIDs, where there are none', units: SCALABLE, where: 'context', set: 8n },
+  { what: 'page requests, where there are none', units: SCALABLE, where: 'context', set: 0x10n },
+  {
+    what: 'nested translation, where there is none',
+    units: SCALABLE,
+    where: 'pasid',
+    clear: 0x1c0n,
+    set: 0xc0n,
+  },
+  {
+    what: 'the other stage, which is not there',
+    units: SECOND,
+    where: 'pasid',
+    clear: 0x1c0n,
+    set: 0x40n,
+  },
+  {
+    what: 'the other stage, which is not there',
+    units: FIRST,
+    where: 'pasid',
+    clear: 0x1c0n,
+    set: 0x80n,
+  },
+  {
+    what: 'snooping of a page, where there is none',
+    units: SECOND_STAGE,
+    where: 'page',
+    set: 0x800n,
+  },
+  {
+    what: 'a transient mapping, where there is none',
+    units: SECOND_STAGE,
+    where: 'page',
+    set: 1n << 62n,
+  },
   { what: 'the context table is nowhere', units: EACH_MODE, where: 'root', ...nowhere },
   { what: 'the PASID directory is nowhere', units: SCALABLE, where: 'context', ...nowhere },
   { what: 'the PASID table is nowhere', units: SCALABLE, where: 'directory', ...nowhere },
@@ -164,6 +244,14 @@ function provoke(bench: Bench, wrong: Wrong): void {
   bench.sayRegisters();
 }
 
+/** Bits that nobody looks at, of leaves and of tables. */
+const ignored: readonly (readonly [units: readonly UnitName[], bits: bigint])[] = [
+  // Execute, memory type, available to software; and the high ones.
+  [SECOND_STAGE, 0x27cn | (0x3ffn << 52n)],
+  // Cache attributes, global, available to software; and the high ones, without execute disable.
+  [FIRST, 0xb18n | (0x7ffn << 52n)],
+];
+
 /** Each field that QEMU looks at, wrong in turn. */
 export const refusals: readonly Scenario[] = [
   ...wrongs.map((wrong): Scenario => ({
@@ -171,6 +259,23 @@ export const refusals: readonly Scenario[] = [
     units: wrong.units,
     run: (bench) => provoke(bench, wrong),
   })),
+  ...ignored.flatMap(([units, bits]) =>
+    [3, 0].map((level): Scenario => ({
+      name: `not refused: ignored bits at level ${level}`,
+      units,
+      run(bench) {
+        const domain = bench.paging();
+        bench.attach(bench.edu, domain);
+        const page = bench.page();
+        bench.map(domain, IOVA, page, PAGE);
+        const { tables } = bench;
+        const at = tables.page(bench.edu.requester.sourceId, IOVA, level);
+        tables.write(at, tables.read(at) | bits);
+        bench.shows('it is reached all the same', bench.load(IOVA) === page);
+        bench.shows('and written', bench.store(bench.edu, IOVA) === page);
+      },
+    })),
+  ),
   {
     name: 'refused: an address that is not canonical',
     units: ['scalable, first stage'],

@@ -196,6 +196,19 @@ export const translation: readonly Scenario[] = [
     },
   },
   {
+    name: 'the addresses of interrupts',
+    units: EACH_MODE,
+    run(bench) {
+      const domain = bench.paging();
+      bench.attach(bench.edu, domain);
+      const page = bench.page();
+      bench.map(domain, 0xfee0_0000n, page, PAGE);
+      bench.map(domain, 0x1000n, Number(0xfee0_0000n / 2048n), PAGE);
+      bench.probe(0xfee0_0010n);
+      bench.probe(0x1000n);
+    },
+  },
+  {
     name: 'translation is off',
     units: EACH_MODE,
     run(bench) {
