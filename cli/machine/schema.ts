@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { z } from 'zod';
-import { deviceModels, reservedKinds } from '../../src/machine/description.ts';
+import { deviceModels, reservedKinds, vtdModes } from '../../src/machine/description.ts';
 import { formatPciAddress, parsePciAddress } from '../../src/pci/address.ts';
 
 const kinds = Object.keys(reservedKinds) as [keyof typeof reservedKinds];
@@ -110,7 +110,7 @@ const pciDevice = z
 
 const rootPort = z
   .strictObject(
-    { address: pciAddress, bus: count(1n, 255n, 'the bus below'), acs: flag.optional() },
+    { address: pciAddress, bus: count(1n, 255n, 'a bus'), acs: flag.optional() },
     isMap(['address', 'bus', 'acs']),
   )
   .transform(({ address: at, bus, acs }) => ({
@@ -121,6 +121,7 @@ const rootPort = z
 
 const iommuKeys = isMap(['name', 'driver', 'devices']);
 const pagingKeys = isMap(['name', 'driver', 'rootPorts', 'devices']);
+const vtdKeys = isMap(['name', 'driver', 'mode', 'rootPorts', 'devices']);
 
 const mockIommu = z.strictObject(
   { name: text, driver: z.literal('mock'), devices: z.array(device, isList).default([]) },
@@ -142,10 +143,27 @@ const pagingIommu = z
     ...(rootPorts !== undefined && { rootPorts }),
   }));
 
-const iommu = z.discriminatedUnion('driver', [mockIommu, pagingIommu], {
+const vtd = z
+  .strictObject(
+    {
+      name: text,
+      driver: z.literal('intel-vtd'),
+      mode: z.enum(vtdModes, { error: `expected one of ${vtdModes.join(', ')}` }).optional(),
+      rootPorts: z.array(rootPort, isList).optional(),
+      devices: z.array(pciDevice, isList).default([]),
+    },
+    vtdKeys,
+  )
+  .transform(({ name, driver, mode, rootPorts, devices }) => ({
+    ...{ name, driver, devices },
+    ...(mode !== undefined && { mode }),
+    ...(rootPorts !== undefined && { rootPorts }),
+  }));
+
+const iommu = z.discriminatedUnion('driver', [mockIommu, pagingIommu, vtd], {
   error: (issue) =>
     issue.code === 'invalid_union'
-      ? 'expected mock (the test driver) or paging (PCI devices that do DMA)'
+      ? 'expected mock (the test driver) or paging or intel-vtd (PCI devices that do DMA)'
       : 'expected a map with name, driver, devices',
 });
 
@@ -168,7 +186,7 @@ function checkAddresses(
 ): void {
   const seen = new Map<string, string>();
   for (const [i, { driver, devices }] of iommus.entries()) {
-    if (driver !== 'paging') continue;
+    if (driver === 'mock') continue;
     for (const [j, { address, name }] of devices.entries()) {
       const parsed = parsePciAddress(address);
       if (!parsed) continue;

@@ -83,8 +83,25 @@ export interface PagingIommuDescription {
   readonly devices: readonly PciDeviceDescription[];
 }
 
+/** How a VT-d unit finds tables: context entries alone, or PASID tables behind them. */
+export const vtdModes = ['scalable', 'legacy'] as const;
+export type VtdMode = (typeof vtdModes)[number];
+
+/** An Intel VT-d unit, with PCI functions behind it. */
+export interface VtdDescription {
+  readonly name: string;
+  readonly driver: 'intel-vtd';
+  /** Default scalable. */
+  readonly mode?: VtdMode;
+  readonly rootPorts?: readonly RootPortDescription[];
+  readonly devices: readonly PciDeviceDescription[];
+}
+
+/** An IOMMU that has PCI functions behind it. */
+export type PciIommuDescription = PagingIommuDescription | VtdDescription;
+
 /** IOMMU hardware with its driver. */
-export type IommuDescription = MockIommuDescription | PagingIommuDescription;
+export type IommuDescription = MockIommuDescription | PciIommuDescription;
 
 /** A machine as data. The test driver's devices take the shapes of the mock's `devices` in order; further ones are plain. */
 export interface MachineDescription {

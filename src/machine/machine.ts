@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { MockIommu } from '../drivers/mock/mock_iommu.ts';
+import { IntelIommu } from '../drivers/intel/intel_iommu.ts';
 import { PagingIommu } from '../drivers/paging/paging_iommu.ts';
 import { Iommufd } from '../iommufd/iommufd.ts';
 import type { ClientMemory } from '../memory/client_memory.ts';
@@ -12,6 +13,7 @@ import type { MachineDescription, MockIommuDescription } from './description.ts'
 import { MockShapes } from './mock_shapes.ts';
 import { makePciDevices, placeBars } from './pci_devices.ts';
 import { defaultMachine } from './presets.ts';
+import { MachineVtd } from './vtd.ts';
 
 /** A whole machine: which IOMMUs it has, with their drivers and devices, behind one /dev/iommu. */
 export class Machine {
@@ -35,12 +37,21 @@ export class Machine {
     const mocks: { readonly description: MockIommuDescription; readonly mock: MockIommu }[] = [];
     const functions: PciFunction[] = [];
     const pci = { sim, memory: this.memory, observer: () => this.dmaObserver };
+    let driver: IntelIommu | undefined;
+    const intel = (): IntelIommu => (driver ??= new IntelIommu(this.iommufd.core));
     for (const iommu of description.iommus) {
       const { core } = this.iommufd;
       if (iommu.driver === 'mock') {
         mocks.push({ description: iommu, mock: new MockIommu(core, { ram: this.ram }) });
       } else {
-        const made = new PagingIommu(core, { name: iommu.name, ram: this.ram });
+        const made =
+          iommu.driver === 'paging'
+            ? new PagingIommu(core, { name: iommu.name, ram: this.ram })
+            : new MachineVtd(
+                { sim, ram: this.ram, memory: this.memory, driver: intel() },
+                iommu.name,
+                iommu.mode ?? 'scalable',
+              );
         functions.push(...makePciDevices(pci, made, iommu));
       }
     }

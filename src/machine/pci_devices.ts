@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { PagingIommu } from '../drivers/paging/paging_iommu.ts';
 import { ISOLATING } from '../pci/acs.ts';
 import { parsePciAddress, type PciAddress, pciAddressOf } from '../pci/address.ts';
 import type { DmaMemory, DmaObserver, DmaPath } from '../pci/dma.ts';
@@ -8,7 +7,8 @@ import { IommuTest } from '../pci/endpoints/iommu_test/iommu_test.ts';
 import type { PciFunction } from '../pci/function.ts';
 import { type GroupedFunction, PciTopology } from '../pci/topology.ts';
 import type { Sim } from '../sim/sim.ts';
-import type { DeviceModel, PagingIommuDescription, PciDeviceDescription } from './description.ts';
+import type { Translator } from '../pci/translator.ts';
+import type { DeviceModel, PciDeviceDescription, PciIommuDescription } from './description.ts';
 import { resvRegionsOf } from './reserved.ts';
 
 /** What the functions of a machine share. */
@@ -16,6 +16,12 @@ export interface PciMachine {
   readonly sim: Sim;
   readonly memory: DmaMemory;
   observer(): DmaObserver | undefined;
+}
+
+/** An IOMMU that functions can be put behind. */
+export interface PciIommu extends Translator {
+  /** Those with the same `group` share one. 0, or a negative errno. */
+  addFunction(fn: PciFunction, group?: unknown): number;
 }
 
 /** Where firmware puts 32-bit BARs: between memory and the interrupt controller of x86. */
@@ -76,8 +82,8 @@ function addressOf(name: string, text: string): PciAddress {
 /** Makes the functions behind one IOMMU. RangeError for an address that is none or taken. */
 export function makePciDevices(
   machine: PciMachine,
-  iommu: PagingIommu,
-  description: PagingIommuDescription,
+  iommu: PciIommu,
+  description: PciIommuDescription,
 ): PciFunction[] {
   const { memory, observer } = machine;
   const path = { translator: iommu, memory, observer };
@@ -112,7 +118,7 @@ const shapeOf = (fn: PciFunction): GroupedFunction => ({
   isVirtual: fn.physicalFunction !== undefined,
 });
 
-const portsOf = ({ name, rootPorts = [] }: PagingIommuDescription): GroupedFunction[] =>
+const portsOf = ({ name, rootPorts = [] }: PciIommuDescription): GroupedFunction[] =>
   rootPorts.map(({ address, bus, acs = true }) => ({
     address: addressOf(name, address),
     acs: acs ? ISOLATING : undefined,

@@ -5,6 +5,7 @@ import type {
   MockIommuDescription,
   PagingIommuDescription,
   PciDeviceDescription,
+  VtdDescription,
 } from './description.ts';
 
 const mock = (devices: readonly DeviceDescription[] = []): MockIommuDescription => {
@@ -12,6 +13,10 @@ const mock = (devices: readonly DeviceDescription[] = []): MockIommuDescription 
 };
 const paging = (devices: readonly PciDeviceDescription[]): PagingIommuDescription => {
   return { name: 'iommu1', driver: 'paging', devices };
+};
+
+const vtd = (devices: readonly PciDeviceDescription[]): VtdDescription => {
+  return { name: 'dmar0', driver: 'intel-vtd', devices };
 };
 
 const edu: PciDeviceDescription = { name: 'edu0', model: 'edu', address: '0000:00:02.0' };
@@ -40,6 +45,16 @@ export const presets: readonly MachineDescription[] = [
         { ...edu, name: 'edu1', address: '0000:00:03.0', group: 'shared' },
       ]),
     ],
+  },
+  {
+    name: 'vtd',
+    summary: 'an edu device behind Intel VT-d in scalable mode: real tables, real caches',
+    iommus: [vtd([edu])],
+  },
+  {
+    name: 'vtd-legacy',
+    summary: 'the same in legacy mode',
+    iommus: [{ ...vtd([edu]), mode: 'legacy' }],
   },
   {
     name: 'one-device',
