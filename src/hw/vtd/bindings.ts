@@ -101,6 +101,11 @@ export class Bindings {
     return this.#mode === 1;
   }
 
+  /** The unit has the mode that was asked for. */
+  get isKnown(): boolean {
+    return this.#mode === 0 || (this.#mode === 1 && this.#caps.isScalable);
+  }
+
   setRoot(mode: number, page: number): void {
     this.#mode = mode;
     this.#root = page;

@@ -141,6 +141,14 @@ describe('An error of the queue', () => {
     }
   });
 
+  it('is a mode of translation that the unit has not', () => {
+    const rig = new Rig(LEGACY, true);
+    rig.on();
+    rig.queueOn();
+    rig.submit(ALL_CONTEXTS);
+    expect([rig.mmio.read32(FSTS), rig.mmio.read64(IQERCD)]).toEqual([IQE, 7n]);
+  });
+
   it.each([
     ['does not answer drops the waits that are pending', 'timeout', ITE, 0n, 0x10_0000_0000n],
     ['answers what nobody asked', 'invalid', ICE, 1n, 0x10_0000_0000_0000n],

@@ -11,6 +11,13 @@ const [DW, QS] = [0x800, 7];
 const [IF, SW] = [0x10, 0x20];
 const POINTER = 0x7_fff0;
 
+/** The translation table mode (TTM) that is in force. */
+export interface TranslationMode {
+  readonly isScalable: boolean;
+  /** It is one that the unit has. */
+  readonly isKnown: boolean;
+}
+
 /** The invalidation queue: takes descriptors out of memory one by one, as a task. */
 export class InvalidationQueue {
   readonly event: EventInterrupt;
@@ -19,7 +26,7 @@ export class InvalidationQueue {
   readonly #memory: PhysicalMemory;
   readonly #invalidation: Invalidation;
   readonly #log: FaultLog;
-  readonly #isScalable: () => boolean;
+  readonly #mode: TranslationMode;
   readonly #words = new Uint32Array(8);
   /** Waits before this place are dropped, for a device did not answer. -1: none. */
   #abortsUpTo = -1;
@@ -29,13 +36,13 @@ export class InvalidationQueue {
     memory: PhysicalMemory,
     invalidation: Invalidation,
     log: FaultLog,
-    hooks: { readonly send: SendMessage; readonly isScalable: () => boolean },
+    hooks: { readonly send: SendMessage; readonly mode: TranslationMode },
   ) {
     this.#registers = registers;
     this.#memory = memory;
     this.#invalidation = invalidation;
     this.#log = log;
-    this.#isScalable = hooks.isScalable;
+    this.#mode = hooks.mode;
     this.event = new EventInterrupt(registers, Offset.IECTL, hooks.send);
   }
 
@@ -71,7 +78,8 @@ export class InvalidationQueue {
     const tail = registers.get(Offset.IQT) & POINTER;
     if (tail >= size) return this.#stop(Iqei.INVALID_TAIL);
     if (tail % bytes !== 0) return this.#stop(Iqei.TAIL_MISALIGNED);
-    if (!isWide && this.#isScalable()) return this.#stop(Iqei.INVALID_WIDTH);
+    if (!this.#mode.isKnown) return this.#stop(Iqei.INVALID_TTM);
+    if (!isWide && this.#mode.isScalable) return this.#stop(Iqei.INVALID_WIDTH);
     const page = registers.get(Offset.IQA + 4) * 2 ** 20 + (base >>> 12) + (head >>> 12);
     const words = this.#words;
     words.fill(0);

@@ -268,6 +268,18 @@ describe('A first stage over a second', () => {
   });
 });
 
+describe('A PASID entry', () => {
+  it.each([
+    ['forces accesses to snoop', 1n << 24n, true],
+    ['leaves that to the device', 0n, false],
+  ])('%s', (_, bits, expected) => {
+    const rig = new Rig(SCALABLE, true);
+    rig.pasid(0, SECOND, { ss: rig.page(), bits1: (1n << 23n) + bits });
+    rig.on();
+    expect(rig.unit.forcesSnoop(SID, -1)).toBe(expected);
+  });
+});
+
 describe('A unit whose walks do not look into caches', () => {
   it('sees what has been flushed, and nothing else', () => {
     const rig = new Rig({ ...LEGACY, ecap: { ...LEGACY.ecap, C: 0 } });

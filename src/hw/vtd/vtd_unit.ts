@@ -73,7 +73,7 @@ export class VtdUnit {
       this.#log,
       {
         send,
-        isScalable: () => this.#bindings.isScalable,
+        mode: this.#bindings,
       },
     );
     this.hardware = this.#hardware();
@@ -109,7 +109,7 @@ export class VtdUnit {
     return this.#translateSlowly(binding, pasid, lo, hi, access);
   }
 
-  /** What the last page of an IOTLB miss or hit said of snooping, for tests: accesses of this requester are made to snoop. */
+  /** Accesses of this requester snoop, whatever they ask for (PGSNP). */
   forcesSnoop(sid: number, pasid: number): boolean {
     return this.#bindings.find(sid, pasid).forcesSnoop;
   }
