@@ -101,12 +101,44 @@ describe('a machine file', () => {
         '5:25 iommus[0].devices[0]: there is no key "pasid" here; known: name, model, address',
       ],
     ],
+    [
+      'name: a\niommus:\n  - name: i\n    driver: paging\n    rootPorts: [{address: "00:1c.0", bus: 0}]\n' +
+        '    devices: [{name: d, model: edu, address: "00:02.0", vfs: 1}]\n',
+      [
+        '5:43 iommus[0].rootPorts[0].bus: expected a number of a bus from 1 to 255',
+        '6:62 iommus[0].devices[0].vfs: is for the model iommu_test, and this is edu',
+      ],
+    ],
+    [
+      'name: a\niommus:\n  - name: i\n    driver: paging\n    devices:\n' +
+        '      - {name: d, model: iommu_test, address: "00:02.0", pasidBits: 21, pageRequests: no, vfs: 8}\n',
+      [
+        '6:87 iommus[0].devices[0].pageRequests: expected a number of page requests from 0 to 512',
+        '6:69 iommus[0].devices[0].pasidBits: expected a number of bits from 0 to 20',
+        '6:96 iommus[0].devices[0].vfs: expected a number of virtual functions from 0 to 7',
+      ],
+    ],
   ])('%j is refused with place and reason', (text, expected) => {
     const found = mistakes(text);
     expect(found).toHaveLength(expected.length);
     found.forEach((mistake, i) =>
       expect(mistake.startsWith(expected[i] ?? '?'), mistake).toBe(true),
     );
+  });
+
+  it('reads every option of iommu_test, and root ports', () => {
+    const machine = parseMachine(
+      'name: a\niommus:\n  - name: i\n    driver: paging\n    rootPorts: [{address: "00:1c.0", bus: 1, acs: false}]\n' +
+        '    devices:\n      - {name: d, model: iommu_test, address: "01:00.0", acs: true, ats: false, pageRequests: 8, pasidBits: 5, vfs: 2}\n',
+    );
+    expect(machine).toMatchObject({
+      iommus: [
+        {
+          rootPorts: [{ address: '00:1c.0', bus: 1, acs: false }],
+          devices: [{ acs: true, ats: false, pageRequests: 8, pasidBits: 5, vfs: 2 }],
+        },
+      ],
+    });
   });
 
   it('that is not there names the presets', () => {

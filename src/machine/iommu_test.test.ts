@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import * as vfio from '../abi/vfio.ts';
 import { LocalClient } from '../iommufd/local_client.ts';
 import type { DmaEvent } from '../pci/dma.ts';
+import { exploreOrThrow } from '../sim/explore.ts';
 import { Sim } from '../sim/sim.ts';
 import { LocalVfioClient } from '../vfio/local_client.ts';
 import type { MachineDescription, PciDeviceDescription } from './description.ts';
@@ -31,8 +32,11 @@ const machineOf = (...devices: readonly PciDeviceDescription[]): MachineDescript
 let machine: Machine | undefined;
 
 /** A client that has a device, with three pages of memory, and a fault queue. */
-function setUp(description = machineOf(base), which = 'vfio0') {
-  const sim = new Sim({ checkLocks: true });
+function setUp(
+  description = machineOf(base),
+  which = 'vfio0',
+  sim = new Sim({ checkLocks: true }),
+) {
   machine = new Machine({ sim, description });
   const events: DmaEvent[] = [];
   machine.dmaObserver = { dma: (event) => events.push(event) };
@@ -72,6 +76,13 @@ function setUp(description = machineOf(base), which = 'vfio0') {
   const set = (at: number, value: number) => device.set(BAR0, BASE + at, BigInt(value >>> 0), 4);
   const get = (at: number): number => Number(device.get(BAR0, BASE + at, 4));
   const state = (slot = 0): number => get(0x80 + 4 * slot);
+  /** The same without looking: for tasks. */
+  const start = (command: number, slot: number): void => {
+    device.set(BAR0, BASE + 8, IOVA, 8);
+    set(0x10, 16);
+    set(0x28, slot);
+    set(0x30, command);
+  };
   const run = (
     command: number,
     options: { slot?: number; pasid?: number; group?: number } = {},
@@ -101,7 +112,7 @@ function setUp(description = machineOf(base), which = 'vfio0') {
   if (!fn) throw new Error('no function');
   return {
     ...{ sim, machine, client, mm, device, dev, ioas, events, fn },
-    ...{ hwpt, attach, detach, map, unmap, set, get, state, run, fault, respond },
+    ...{ hwpt, attach, detach, map, unmap, set, get, state, run, start, fault, respond },
   };
 }
 
@@ -223,7 +234,7 @@ describe('a device that faults', () => {
 
   it('is a function without PRI: refuses such a table', () => {
     const it = setUp(machineOf({ ...base, pageRequests: 0 }));
-    expect(() => it.attach(it.hwpt())).toThrow();
+    expect(() => it.attach(it.hwpt())).toThrow('the driver refused to attach 0000:00:03.0');
     it.attach(it.ioas);
   });
 
@@ -312,6 +323,60 @@ describe('what a device keeps of translations', () => {
     let dirty = 0;
     domain.readAndClear(IOVA, 2, 1, undefined, () => dirty++);
     expect(dirty).toBeGreaterThan(0);
+  });
+});
+
+const slow = { timeout: 60_000 };
+
+describe('DMA by what a device keeps against unmap and detach, in every order', slow, () => {
+  /** A driver with two doorbells against `take`, after which no DMA may be done. */
+  function race(mode: number, take: (it: ReturnType<typeof setUp>) => void) {
+    const seen = { done: 0, not: 0, runs: 0 };
+    const program = (sim: Sim) => {
+      const it = setUp(undefined, undefined, sim);
+      it.attach(it.ioas);
+      it.map();
+      it.set(0x20, 2);
+      it.run(TRANSLATE, { slot: 5 });
+      it.set(0x24, mode);
+      let isTaken = false;
+      it.machine.dmaObserver = {
+        dma: ({ fault }) => {
+          if (fault) return;
+          seen.done++;
+          if (isTaken) throw new Error('a DMA to memory that was taken away');
+        },
+      };
+      sim.spawn('driver', function* () {
+        it.start(CACHED_WRITE, 0);
+        yield 'the second doorbell';
+        it.start(CACHED_WRITE, 1);
+      });
+      sim.spawn('client', function* () {
+        yield 'begin';
+        take(it);
+        isTaken = true;
+      });
+      return () => {
+        for (const slot of [0, 1]) if (it.state(slot) === NOT_PRESENT) seen.not++;
+        quiet(it.machine);
+      };
+    };
+    seen.runs = exploreOrThrow(program, { maxPreemptions: 3 });
+    return seen;
+  }
+
+  it.each([
+    ['unmap', (it: ReturnType<typeof setUp>) => void it.unmap()],
+    ['detach', (it: ReturnType<typeof setUp>) => void it.detach()],
+  ])('%s', (_what, take) => {
+    const { done, not, runs } = race(0, take);
+    expect(runs).toBeGreaterThan(20);
+    expect(Math.min(done, not)).toBeGreaterThan(0);
+  });
+
+  it('a device that lies is found', () => {
+    expect(() => race(4, (it) => void it.unmap())).toThrow('taken away');
   });
 });
 

@@ -62,7 +62,7 @@ export interface PageRequestMessage {
   readonly group: number;
 }
 
-/** Codes of a page request group response. Source: Linux drivers/iommu/intel/iommu.h and iommu.h name the same ones (unverified). */
+/** Codes of a page request group response. Source: Linux drivers/iommu/intel/iommu.h (QI_RESP_*). */
 export const GroupResponse = { SUCCESS: 0, INVALID: 1, FAILURE: 0xf } as const;
 export type GroupResponse = (typeof GroupResponse)[keyof typeof GroupResponse];
 

@@ -177,7 +177,7 @@ export class PriCapability extends PlacedCapability {
     this.set(STATUS, 2, status.fields.Stopped.setLo(now, stopped ? 1 : 0));
   }
 
-  /** What a driver does first: 0 where it can be enabled with `requests` outstanding, as Linux's `pci_enable_pri()`; else false. */
+  /** What a driver does first, as Linux's `pci_enable_pri()`: on with so many outstanding at most. False where it is on, or not stopped. */
   enable(requests: number): boolean {
     if (this.enabled || !this.stopped) return false;
     this.set(ALLOCATION, 4, Math.min(requests, this.capacity));
