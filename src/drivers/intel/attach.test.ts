@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { iommu_hwpt_vtd_s1, IOMMU_HWPT_DATA_VTD_S1 } from '../../abi/iommufd.ts';
 import { Errno } from '../../base/errno.ts';
 import { allocUserDomain } from '../../iommu/alloc.ts';
-import type { Device } from '../../iommu/device.ts';
+import { Device } from '../../iommu/device.ts';
 import type { Domain } from '../../iommu/domain.ts';
 import { DomainFlags } from '../../iommu/ops.ts';
 import { FakeRig, userDataOf } from './fake_rig.ts';
@@ -364,6 +364,32 @@ describe('an attach', () => {
     expect(asked({})).toEqual([]);
     expect(asked({ ...legacy, cap })).toEqual(['context 0 of 0x318', 'iotlb 2 rw']);
     expect(asked({ cap })).toEqual(['pasid 0/0', 'pasid 2/0', 'piotlb 2/0']);
+  });
+
+  it('asks for memory for itself, for the id on the unit and for each cache tag', () => {
+    const rig = new FakeRig();
+    const device = rig.add(SID);
+    const all = domains(rig, device);
+    const asked = (body: () => unknown): number => {
+      rig.faults.plan({ nth: 1e6, kinds: ['alloc'] });
+      body();
+      rig.faults.clear();
+      return rig.faults.passed;
+    };
+    for (const [name, count] of [
+      ['first', 3],
+      ['second', 3],
+      ['nested', 4],
+      ['identity', 1],
+    ] as const) {
+      expect([name, asked(() => rig.attach(device, named(all, name)))]).toEqual([name, count]);
+      rig.detach(device, named(all, name));
+    }
+    // The device, its directory and table; what the kernel has for it: a domain, its table, its id and its tag.
+    expect(
+      asked(() => rig.driver.addDevice(new Device('x'), rig.unit, { sourceId: SID + 1 })),
+    ).toBe(7);
+    expect(asked(() => rig.driver.ops.hwInfo?.(device, 0))).toBe(1);
   });
 
   it('uses one domain id for all devices of a domain on a unit, and gives it back', () => {

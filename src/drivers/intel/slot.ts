@@ -215,11 +215,8 @@ export class PasidSlot extends EntrySlot {
       rc = this.#forget(between, mustSucceed);
     }
     if (rc !== 0) {
-      // The way back, under the same id.
-      this.write(0, between);
-      this.write(FIRST_STAGE, from);
-      this.write(0, from);
-      this.#forget(to, true);
+      // Back first: the id is not to be another's while the entry has it.
+      this.change(from, true);
       this.#forget(between, true);
     }
     unit.dids.give(did);
