@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { iommu_hwpt_vtd_s1, IOMMU_HWPT_DATA_VTD_S1 } from '../../abi/iommufd.ts';
 import { allocUserDomain } from '../../iommu/alloc.ts';
 import { attach, detach, replace } from '../../iommu/attach.ts';
 import { IommuCore } from '../../iommu/core.ts';
@@ -119,3 +120,13 @@ export const userDataOf = (type: number, bytes: Uint8Array): UserData => ({
   },
   copyOut: () => false,
 });
+
+/** What the client says of a guest's table. */
+export function guestTable(pgtbl_addr: bigint, more: { flags?: bigint; addr_width?: number } = {}) {
+  const bytes = new Uint8Array(iommu_hwpt_vtd_s1.size);
+  const cmd = iommu_hwpt_vtd_s1.on(new DataView(bytes.buffer));
+  cmd.pgtbl_addr = pgtbl_addr;
+  cmd.addr_width = more.addr_width ?? 48;
+  cmd.flags = more.flags ?? 0n;
+  return userDataOf(IOMMU_HWPT_DATA_VTD_S1, bytes);
+}
