@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The driver for VT-d in process, on a unit that carries out its queue at once and translates nothing: what the driver and the core
- * cost, without the model of the hardware. Goals: a map and unmap <= 1.5 us a call, <= 20 ns an entry of 4 KiB in batches of 256, one
+ * The driver for VT-d in process: on a unit that carries out its queue at once and translates nothing, which is what the driver and the
+ * core cost, and on the model of the hardware. Goals: a map and unmap <= 1.5 us a call, <= 20 ns an entry of 4 KiB in batches of 256, one
  * submission for each unmap. Run it after a build: `node bench/intel.bench.mjs`.
  */
-import { FakeRig } from '../dist/src/drivers/intel/fake_rig.js';
+import { FakeRig, Rig } from '../dist/src/drivers/intel/fake_rig.js';
 import { ECAP_LEGACY } from '../dist/src/drivers/intel/fake_vtd.js';
+import { Capabilities, LEGACY, SCALABLE } from '../dist/src/hw/vtd/capabilities.js';
+import { VtdUnit } from '../dist/src/hw/vtd/vtd_unit.js';
 
 const RW = 3;
 const ROUNDS = 9;
@@ -33,6 +35,17 @@ function best(body) {
 function calls(mode, options, mapped) {
   const rig = new FakeRig(options);
   rig.vtd.isQuiet = true;
+  timed(mode, rig, mapped);
+}
+
+/** The same on the model of the hardware. @param {string} mode @param {typeof SCALABLE} description @param {number} mapped */
+function modelCalls(mode, description, mapped) {
+  const caps = Capabilities.of(description);
+  timed(`${mode}, model`, new Rig((sim, ram) => new VtdUnit({ sim, ram, caps }).hardware), mapped);
+}
+
+/** @param {string} mode @param {Rig<import('../dist/src/kernel/hardware.js').Hardware>} rig @param {number} mapped */
+function timed(mode, rig, mapped) {
   const device = rig.add(0x318);
   const domain = rig.paging(device);
   rig.attach(device, domain);
@@ -79,5 +92,7 @@ function devices(count) {
 for (const mapped of [1e3, 1e6]) {
   calls('legacy', { ecap: ECAP_LEGACY }, mapped);
   calls('scalable', {}, mapped);
+  modelCalls('legacy', LEGACY, mapped);
+  modelCalls('scalable', SCALABLE, mapped);
 }
 for (const count of [1, 64, 4096]) devices(count);
