@@ -230,7 +230,9 @@ async function main() {
 /** Page tables and the core have goals of their own and need no program to serve. */
 function measureInProcess() {
   console.log('\nin process');
-  spawnSync(process.execPath, [join(here, 'generic_pt.bench.mjs')], { stdio: 'inherit' });
+  for (const name of ['generic_pt', 'hw_vtd']) {
+    spawnSync(process.execPath, [join(here, `${name}.bench.mjs`)], { stdio: 'inherit' });
+  }
 }
 
 try {

@@ -106,6 +106,11 @@ export class Bindings {
     return this.#mode === 0 || (this.#mode === 1 && this.#caps.isScalable);
   }
 
+  /** The page of the root table. */
+  get root(): number {
+    return this.#root;
+  }
+
   setRoot(mode: number, page: number): void {
     this.#mode = mode;
     this.#root = page;

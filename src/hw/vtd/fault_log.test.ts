@@ -108,6 +108,26 @@ describe('A refused request', () => {
 });
 
 describe('Registers', () => {
+  it('of a unit that says so forget everything with a new root table', () => {
+    for (const ESRTPS of [0, 1]) {
+      const { rig } = rigOf({ ...LEGACY, cap: { ...LEGACY.cap, ESRTPS } });
+      rig.legacy(0, { tt: 2 });
+      expect(rig.dma(0x5000n)).toBe(5);
+      rig.mmio.write64(0x20, BigInt(rig.page()) * 4096n);
+      rig.mmio.write32(0x18, 0xc000_0000);
+      expect(rig.dma(0x5000n)).toBe(ESRTPS === 1 ? -1 : 5);
+    }
+  });
+
+  it('tell of an error of the queue by no second interrupt while a fault pends', () => {
+    const { rig, count, fault } = rigOf();
+    rig.mmio.write32(FECTL, 0);
+    fault();
+    rig.queueOn();
+    rig.submit([0xfn, 0n]);
+    expect([rig.mmio.read32(FSTS), count.interrupts]).toEqual([PPF | 0x10, 1]);
+  });
+
   it('read what the unit can do, and 0 where there are none', () => {
     const { rig } = rigOf();
     expect(rig.mmio.read64(8)).toBe(rig.unit.caps.cap);

@@ -187,6 +187,15 @@ describe('A first stage', () => {
     expect(rig.dma(0n)).toBe(0x10_2000);
   });
 
+  it('does not take PAT of a large page for a part of its address', () => {
+    const rig = new Rig(SCALABLE, true);
+    const fs = rig.page();
+    rig.map(fs, 4, 0n, 0xa_8000_0000n + FS_ALL + 0x1080n, { level: 1, table: FS_ALL });
+    rig.pasid(0, FIRST, { fs });
+    rig.on();
+    expect(rig.dma(0x3000n)).toBe(0xa8_0003);
+  });
+
   it('executes what is not forbidden to', () => {
     expect(firstRig(FS_ALL, { bits2: 2n }).rig.dma(0n, EXECUTE, 5)).toBe(0x10_2000);
   });

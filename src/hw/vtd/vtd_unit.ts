@@ -8,6 +8,7 @@ import { Access, Allows, NO_PASID } from './access.ts';
 import { type Binding, Bindings } from './bindings.ts';
 import type { Capabilities } from './capabilities.ts';
 import { Fault, isQualified } from './fault_reasons.ts';
+import { type ExplainedRequest, explainRequest, type Explanation } from './explain.ts';
 import { FaultLog } from './fault_log.ts';
 import { Invalidation } from './invalidation.ts';
 import { Iotlb, Pgtt } from './iotlb.ts';
@@ -107,6 +108,16 @@ export class VtdUnit {
       }
     }
     return this.#translateSlowly(binding, pasid, lo, hi, access);
+  }
+
+  /** The way of a request through the tables as they are in memory now, for people. */
+  explain(request: ExplainedRequest): Explanation {
+    const { root, isScalable } = this.#bindings;
+    const { memory } = this;
+    return explainRequest(
+      { memory, root: this.#translates ? root : undefined, isScalable },
+      request,
+    );
   }
 
   /** Accesses of this requester snoop, whatever they ask for (PGSNP). */
