@@ -21,6 +21,7 @@ const defaults = {
   asRoot: false,
   failNth: undefined,
   check: false,
+  explain: false,
   machine: undefined,
 };
 
@@ -60,6 +61,7 @@ describe('iommulator run', () => {
       '--fail-nth',
       '7',
       '--check',
+      '--explain',
       '--machine',
       'm',
     ];
@@ -75,6 +77,7 @@ describe('iommulator run', () => {
         asRoot: true,
         failNth: 7,
         check: true,
+        explain: true,
         machine: 'm',
       },
     });

@@ -66,6 +66,7 @@ interface RunOptions {
   readonly asRoot?: true;
   readonly failNth?: number;
   readonly check?: true;
+  readonly explain?: true;
   readonly machine?: string;
 }
 
@@ -105,14 +106,18 @@ function runCommand(found: (run: RunArguments) => void): Command {
       'fail the n-th fault point: an allocation, a pin or a command, counted over the run',
       countFromOne,
     )
+    .option(
+      '--explain',
+      'after each DMA that is refused, print its way through the tables, and why',
+    )
     .option('--check', 'after each failure that was injected, see that nothing has changed')
     .passThroughOptions()
     .addHelpText('after', aboutRun);
   return command.action((program: string, args: string[], options: RunOptions) => {
     const { strace = false, output, summary = false, fast = false, allowIoUring = false } = options;
-    const { asRoot = false, machine, failNth, check = false } = options;
-    if (output !== undefined && !strace && !summary) {
-      command.error('error: -o needs something to write: add --strace, --summary or both');
+    const { asRoot = false, machine, failNth, check = false, explain = false } = options;
+    if (output !== undefined && !strace && !summary && !explain) {
+      command.error('error: -o needs something to write: add --strace, --summary or --explain');
     }
     found({
       command: [program, ...args],
@@ -124,6 +129,7 @@ function runCommand(found: (run: RunArguments) => void): Command {
       asRoot,
       failNth,
       check,
+      explain,
       machine,
     });
   });

@@ -7,6 +7,7 @@ import type { Observer } from '../host/observer.ts';
 import { run } from '../host/run.ts';
 import type { Served } from '../host/device.ts';
 import type { MachineDescription } from '../src/machine/description.ts';
+import type { Machine } from '../src/machine/machine.ts';
 import type { DmaObserver } from '../src/pci/dma.ts';
 import { OUR_FAILURE } from './exit_status.ts';
 import { DescriptorSink, type LineSink } from './line_sink.ts';
@@ -28,7 +29,7 @@ function openOutput(path: string): number {
 /** What is printed during and after the run. */
 interface Reports {
   readonly observer: Observer;
-  readonly dma: DmaObserver | undefined;
+  readonly dma: ((machine: Machine) => DmaObserver) | undefined;
   /** Failures that were asked for, as they happen. */
   readonly injections: readonly Injected[];
   finish(exitStatus: number): void;
@@ -44,12 +45,14 @@ async function reportsOf(
   const looks = new LastLooks();
   const observers: Observer[] = [];
   const atEnd: ((exitStatus: number) => void)[] = [];
-  let dma: DmaObserver | undefined;
+  let dma: Reports['dma'];
+  let tell = (text: string): void => sink.line(text);
   if (options.strace) {
     const { Printer } = await import('./strace/printer.ts');
     const printer = new Printer(sink, styleFor(colours, process.env));
     observers.push(tracing(printer, looks));
-    dma = watching(printer);
+    dma = () => watching(printer);
+    tell = (text) => printer.afterwards(text);
     atEnd.push((exitStatus) => printer.exited(exitStatus));
   }
   if (options.summary) {
@@ -59,6 +62,11 @@ async function reportsOf(
     atEnd.push(() => {
       for (const line of summary.lines()) sink.line(line);
     });
+  }
+  if (options.explain) {
+    const { explaining } = await import('./explaining.ts');
+    const other = dma;
+    dma = (machine) => explaining(machine, tell, other?.(machine));
   }
   const injections: Injected[] = [];
   observers.push({ injected: (event) => injections.push(event) });
@@ -76,15 +84,12 @@ async function reportsOf(
  * What programs find of the machine that was asked for. The engine, and for a machine file YAML and its schema, are loaded here, while
  * the host makes a thread for the program.
  */
-async function serveMachine(
-  name: string | undefined,
-  dma: DmaObserver | undefined,
-): Promise<Served> {
+async function serveMachine(name: string | undefined, dma: Reports['dma']): Promise<Served> {
   const { Machine } = await import('../src/machine/machine.ts');
   const { serve } = await import('./devices.ts');
   const made =
     name === undefined ? new Machine() : new Machine({ description: await described(name) });
-  made.dmaObserver = dma;
+  made.dmaObserver = dma?.(made);
   return serve(made);
 }
 
@@ -97,8 +102,8 @@ async function described(name: string): Promise<MachineDescription> {
 export async function runCommand(options: RunArguments): Promise<number> {
   const fd = options.output === undefined ? STANDARD_ERROR : openOutput(options.output);
   const sink = new DescriptorSink(fd);
-  const { strace, summary, failNth, check } = options;
-  const wanted = strace || summary || failNth !== undefined || check;
+  const { strace, summary, failNth, check, explain } = options;
+  const wanted = strace || summary || failNth !== undefined || check || explain;
   const reports = wanted ? await reportsOf(options, sink, isatty(fd)) : undefined;
   const {
     exitStatus,

@@ -18,6 +18,7 @@ describe('plain run arguments', () => {
       asRoot: false,
       failNth: undefined,
       check: false,
+      explain: false,
       machine: undefined,
     });
   });

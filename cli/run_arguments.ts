@@ -18,6 +18,8 @@ export interface RunArguments {
   readonly asRoot: boolean;
   /** Which fault point of the run fails; undefined: none. */
   readonly failNth: number | undefined;
+  /** After each refused DMA, print its way through the tables. */
+  readonly explain: boolean;
   /** After each injected failure, see that nothing has changed. */
   readonly check: boolean;
   /** A preset or a machine file; the default machine where undefined. */
@@ -31,6 +33,7 @@ const switches = {
   '--allow-io-uring': 'allowIoUring',
   '--as-root': 'asRoot',
   '--check': 'check',
+  '--explain': 'explain',
 } as const;
 
 const isSwitch = (text: string): text is keyof typeof switches => Object.hasOwn(switches, text);
@@ -50,6 +53,7 @@ export function plainRunArguments(argv: readonly string[]): RunArguments | undef
     allowIoUring: false,
     asRoot: false,
     check: false,
+    explain: false,
   };
   let output: string | undefined;
   let at = 0;
@@ -62,7 +66,8 @@ export function plainRunArguments(argv: readonly string[]): RunArguments | undef
   }
   if (rest[at] === '--') at++;
   const program = rest.slice(at);
-  const nothingToWrite = output !== undefined && !options.strace && !options.summary;
+  const nothingToWrite =
+    output !== undefined && !options.strace && !options.summary && !options.explain;
   if (program.length === 0 || nothingToWrite) return undefined;
   return { command: program, output, machine: undefined, failNth: undefined, ...options };
 }

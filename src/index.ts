@@ -15,6 +15,7 @@ export { Iommufd } from './iommufd/iommufd.ts';
 export { LocalClient } from './iommufd/local_client.ts';
 export { LocalEventFd, LocalVfioClient } from './vfio/local_client.ts';
 export { Vfio } from './vfio/vfio.ts';
+export { explain } from './machine/explain.ts';
 export { Machine } from './machine/machine.ts';
 export { sweepFaults } from './sim/faults.ts';
 export { Sim, type SimOptions } from './sim/sim.ts';

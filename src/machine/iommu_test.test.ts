@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import * as vfio from '../abi/vfio.ts';
 import { LocalClient } from '../iommufd/local_client.ts';
 import type { DmaEvent } from '../pci/dma.ts';
+import { resetFunction } from '../pci/reset.ts';
 import { exploreOrThrow } from '../sim/explore.ts';
 import { Sim } from '../sim/sim.ts';
 import { LocalVfioClient } from '../vfio/local_client.ts';
@@ -230,6 +231,22 @@ describe('a device that faults', () => {
     expect(it.run(FAULTING_READ, { pasid: 8, slot: 1 })).toBe(INVALID);
     it.detach(7);
     expect(it.run(CACHED_WRITE, { pasid: 7, slot: 2 })).toBe(NOT_PRESENT);
+  });
+
+  it('reset while a fault is owed hears no answer, and can fault again at once', () => {
+    const it = setUp();
+    it.attach(it.hwpt());
+    it.run(FAULTING_READ);
+    it.fault();
+    expect(resetFunction(it.fn)).toBe(0);
+    expect([it.state(), it.get(0x40)]).toEqual([0, 0]);
+    expect(it.run(FAULTING_READ, { group: 1 })).toBe(WAITING);
+    it.respond(1); // of the life before: unexpected
+    expect([it.state(), it.get(0x40)]).toEqual([WAITING, 1]);
+    const fault = it.fault();
+    it.map();
+    it.respond(fault?.[9] ?? 0);
+    expect(it.state()).toBe(DONE);
   });
 
   it('is a function without PRI: refuses such a table', () => {

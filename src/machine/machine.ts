@@ -7,6 +7,7 @@ import type { ClientMemory } from '../memory/client_memory.ts';
 import { Ram } from '../memory/ram.ts';
 import type { DmaObserver } from '../pci/dma.ts';
 import type { PciFunction } from '../pci/function.ts';
+import type { Translator } from '../pci/translator.ts';
 import { Sim } from '../sim/sim.ts';
 import { Vfio } from '../vfio/vfio.ts';
 import type { MachineDescription, MockIommuDescription } from './description.ts';
@@ -27,6 +28,8 @@ export class Machine {
   readonly vfio: Vfio;
   /** Who is told of each DMA; set it at any time. */
   dmaObserver: DmaObserver | undefined = undefined;
+
+  readonly #translators = new Map<PciFunction, Translator>();
 
   /** RangeError where the description cannot be: a PCI address that is none, or that two functions have. */
   constructor(options: { readonly description?: MachineDescription; readonly sim?: Sim } = {}) {
@@ -52,7 +55,9 @@ export class Machine {
                 iommu.name,
                 iommu.mode ?? 'scalable',
               );
-        functions.push(...makePciDevices(pci, made, iommu));
+        const behind = makePciDevices(pci, made, iommu);
+        for (const fn of behind) this.#translators.set(fn, made);
+        functions.push(...behind);
       }
     }
     if (mocks.length) this.iommufd.testHardware = new MockShapes(mocks);
@@ -61,6 +66,11 @@ export class Machine {
     placeBars(this.pciDevices);
     this.vfio = new Vfio(sim);
     for (const fn of this.pciDevices) this.vfio.register(fn);
+  }
+
+  /** What the requests of a function go through. */
+  translatorOf(fn: PciFunction): Translator | undefined {
+    return this.#translators.get(fn);
   }
 
   /** The pages of its clients, as frames. */

@@ -13,6 +13,7 @@ import type { DmaMemory } from '../pci/dma.ts';
 import type { PciFunction } from '../pci/function.ts';
 import {
   type DmaAccess,
+  type ExplainedWay,
   RequestMode,
   TranslationCause,
   type TranslatedRun,
@@ -66,6 +67,17 @@ export class MachineVtd implements Translator {
     const sourceId = fn.requesterId;
     this.#requesters.set(fn.device, sourceId);
     return this.#driver.addDevice(fn.device, this.unit, { sourceId, group });
+  }
+
+  explain(device: Device, pasid: number, iova: bigint): ExplainedWay {
+    const sourceId = this.#requesters.get(device);
+    if (sourceId === undefined) return { lines: ['it is not behind this unit'], address: iova };
+    const { lines, secondStageAddress } = this.model.explain({
+      sourceId,
+      pasid: pasid === NO_PASID ? undefined : pasid,
+      address: iova,
+    });
+    return { lines, address: secondStageAddress ?? iova };
   }
 
   translate(

@@ -53,8 +53,17 @@ export interface Translator {
     access: DmaAccess,
     mode?: number,
   ): TranslatedRun | TranslationFault;
+  /** The way of an address through the tables, for people. */
+  explain?(device: Device, pasid: number, iova: bigint): ExplainedWay;
   /** Absent: it has neither ATS nor PRI; translation requests are unsupported, and nobody takes page requests. */
   readonly ats?: AtsTranslator | undefined;
+}
+
+/** Entries of tables in words, and where they end. */
+export interface ExplainedWay {
+  readonly lines: readonly string[];
+  /** What the address is to the tables of iommufd: another one where a guest's table comes first. */
+  readonly address: bigint;
 }
 
 export const isFault = (found: TranslatedRun | TranslationFault): found is TranslationFault =>

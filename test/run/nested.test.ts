@@ -42,6 +42,24 @@ describe.skipIf(cannotRun)(`examples/nested ${cannotRun}`, () => {
     expect(refused).toMatchObject({ result: 'refused' });
   });
 
+  test('with --explain, the refused read is walked through both stages', () => {
+    const { stdout, stderr } = outcome(launcher, [
+      'run',
+      '--machine',
+      'vtd',
+      '--explain',
+      program(),
+    ]);
+    expect(stdout).toBe(shown);
+    const lines = stderr.trimEnd().split('\n');
+    expect(lines[0]).toBe('dma 0000:00:02.0 read 0x200000+16: refused (0x200000 is not mapped)');
+    expect(lines.filter((line) => line.includes('    first stage, level'))).toHaveLength(4);
+    // Each table of the guest, and five levels below each.
+    expect(lines.filter((line) => line.includes('        second stage, level'))).toHaveLength(20);
+    expect(lines.at(-2)).toBe('    refused: 0x200000 is not mapped in the first stage');
+    expect(lines.at(-1)).toMatch(/a guest's table on 3, IOAS 2: the map at \[0x100000, 0x10ffff\]/);
+  });
+
   test('says what to do where the IOMMU does not nest', () => {
     const { status, stderr } = run('edu', program());
     expect(status).toBe(1);

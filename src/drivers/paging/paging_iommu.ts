@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Errno } from '../../base/errno.ts';
+import { explainFrame } from '../../generic_pt/explain.ts';
 import { amdv1 } from '../../generic_pt/fmt/amdv1.ts';
 import { Table } from '../../generic_pt/table.ts';
 import type { IommuCore } from '../../iommu/core.ts';
@@ -8,10 +9,12 @@ import { type Device, IommuDevice, NO_PASID } from '../../iommu/device.ts';
 import { type Domain, Prot } from '../../iommu/domain.ts';
 import { DomainFlags, type DomainRequest, IommuCap, type IommuOps } from '../../iommu/ops.ts';
 import { type ResvRegion, ResvType } from '../../iommu/reserved.ts';
+import { FRAME_SHIFT } from '../../memory/frame.ts';
 import { Ram } from '../../memory/ram.ts';
 import { translateInDomain } from '../../pci/domain_translation.ts';
 import {
   type DmaAccess,
+  type ExplainedWay,
   type TranslatedRun,
   type TranslationFault,
   type Translator,
@@ -93,6 +96,15 @@ export class PagingIommu implements Translator, PagingHardware {
     this.#devices.delete(device);
     this.#table.delete(device);
     this.#pasids.delete(device);
+  }
+
+  explain(device: Device, pasid: number, iova: bigint): ExplainedWay {
+    const domain = this.#domainAt(device, pasid);
+    const lines =
+      domain instanceof PagingTableDomain
+        ? explainFrame(domain.table, Number(iova >> BigInt(FRAME_SHIFT)))
+        : ['refused: nothing is attached, so the device is blocked'];
+    return { lines, address: iova };
   }
 
   translate(
