@@ -44,7 +44,10 @@ export function serve(machine: Machine): Served {
     }),
   ];
   const functions = cdevs.map(({ name, minor, device }) => {
-    return { fn: device.pci.fn, cdev: name, major: VFIO_MAJOR, minor };
+    const { fn } = device.pci;
+    const isIntel = machine.translationStructOf(fn) !== undefined;
+    const translationStruct = isIntel ? () => machine.translationStructOf(fn) ?? '' : undefined;
+    return { fn, cdev: name, major: VFIO_MAJOR, minor, translationStruct };
   });
   const tree = sysfsTree(
     functions,

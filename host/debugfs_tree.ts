@@ -34,3 +34,16 @@ export function addFaultSettings(builder: TreeBuilder): void {
       builder.setting(`${ROOT}/${kind}/${name}`, `${value}\n`);
   }
 }
+
+/** The tables of a device behind an IOMMU of Intel's. Source: Linux drivers/iommu/intel/debugfs.c. */
+export function addTranslationStruct(
+  builder: TreeBuilder,
+  bdf: string,
+  content: () => string,
+): void {
+  const folder = `${ROOT}/iommu/intel/${bdf}`;
+  builder.directory(`${ROOT}/iommu`);
+  builder.directory(`${ROOT}/iommu/intel`);
+  builder.directory(folder);
+  builder.file(`${folder}/domain_translation_struct`, content);
+}

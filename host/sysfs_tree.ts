@@ -9,7 +9,7 @@ import type { IommuGroup } from '../src/iommu/group.ts';
 import { RESV_TYPE_NAMES } from '../src/iommu/reserved.ts';
 import type { Bar } from '../src/pci/bar.ts';
 import type { PciFunction } from '../src/pci/function.ts';
-import { addFaultSettings } from './debugfs_tree.ts';
+import { addFaultSettings, addTranslationStruct } from './debugfs_tree.ts';
 import { type FileTree, TreeBuilder } from './file_tree.ts';
 
 /** A function that vfio-pci has, with its character device. */
@@ -19,6 +19,8 @@ export interface SysfsFunction {
   readonly cdev: string;
   readonly major: number;
   readonly minor: number;
+  /** Its tables in debugfs, where it is behind an IOMMU of Intel's. */
+  readonly translationStruct?: (() => string) | undefined;
 }
 
 const DRIVER = '/sys/bus/pci/drivers/vfio-pci';
@@ -64,6 +66,7 @@ export function sysfsTree(functions: readonly SysfsFunction[], nodes: readonly s
   const iommus = new Set<IommuDevice>();
   for (const one of functions) {
     addFunction(builder, one);
+    if (one.translationStruct) addTranslationStruct(builder, one.fn.bdf, one.translationStruct);
     const { group, iommu } = one.fn.device;
     if (group !== undefined) groups.add(group);
     if (iommu !== undefined) iommus.add(iommu);

@@ -73,6 +73,12 @@ export class Machine {
     return this.#translators.get(fn);
   }
 
+  /** What debugfs has of an Intel IOMMU's function; undefined where another serves it. */
+  translationStructOf(fn: PciFunction): string | undefined {
+    const translator = this.#translators.get(fn);
+    return translator instanceof MachineVtd ? translator.translationStruct(fn) : undefined;
+  }
+
   /** The pages of its clients, as frames. */
   get memory(): ClientMemory {
     return this.iommufd.memory;

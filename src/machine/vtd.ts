@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A VT-d unit of a machine: the model of the hardware, and its driver, which meet in memory and registers. */
 import { hi, lo } from '../base/u64.ts';
+import { domainTranslationStruct } from '../drivers/intel/debugfs.ts';
 import type { IntelIommu } from '../drivers/intel/intel_iommu.ts';
 import type { Unit } from '../drivers/intel/unit.ts';
 import { Access, NO_PASID as PLAIN } from '../hw/vtd/access.ts';
@@ -67,6 +68,12 @@ export class MachineVtd implements Translator {
     const sourceId = fn.requesterId;
     this.#requesters.set(fn.device, sourceId);
     return this.#driver.addDevice(fn.device, this.unit, { sourceId, group });
+  }
+
+  /** What debugfs shows of a function's tables. */
+  translationStruct(fn: PciFunction): string {
+    const info = this.#driver.infoOf(fn.device);
+    return info ? domainTranslationStruct(fn.bdf, info) : '';
   }
 
   explain(device: Device, pasid: number, iova: bigint): ExplainedWay {
