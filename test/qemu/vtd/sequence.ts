@@ -22,7 +22,7 @@ export type Step =
     }
   | { readonly kind: 'invalidate'; what: 'all' | 'contexts' | 'page'; page: number };
 
-export const STEPS = 24;
+export const STEPS = 30;
 /** The pages of small mappings lie on both sides of a border of 2 MiB; large ones follow. */
 export const FIRST_PAGE = 512 - 8;
 export const SMALL_PAGES = 16;
@@ -36,7 +36,8 @@ export function draw(seed: number): Step[] {
   const steps: Step[] = [
     { kind: 'attach', device: 'edu', to: 0 },
     { kind: 'attach', device: 'test', to: prng.pick([0, 1]) },
-    { kind: 'map', space: 0, page: FIRST_PAGE + 6, pages: 4, data: 0, prot: READ_WRITE },
+    { kind: 'map', space: 0, page: FIRST_PAGE + 4, pages: 8, data: 0, prot: READ_WRITE },
+    { kind: 'map', space: 1, page: FIRST_PAGE + 2, pages: 6, data: 2, prot: READ_WRITE },
   ];
   while (steps.length < STEPS) steps.push(drawStep(prng));
   return steps;
@@ -47,22 +48,22 @@ function drawStep(prng: Prng): Step {
   const device = prng.pick<DeviceName>(['edu', 'test']);
   const page = FIRST_PAGE + prng.below(SMALL_PAGES);
   const dice = prng.below(100);
-  if (dice < 20) {
+  if (dice < 22) {
     const data = prng.below(DATA_PAGES);
-    const most = Math.min(4, DATA_PAGES - data, FIRST_PAGE + SMALL_PAGES - page);
+    const most = Math.min(8, DATA_PAGES - data, FIRST_PAGE + SMALL_PAGES - page);
     const prot = prng.below(4) === 0 ? Prot.READ : READ_WRITE;
     return { kind: 'map', space, page, pages: 1 + prng.below(most), data, prot };
   }
-  if (dice < 25) return { kind: 'map large', space, at: prng.pick(LARGE_PAGES) };
+  if (dice < 28) return { kind: 'map large', space, at: prng.pick(LARGE_PAGES) };
   if (dice < 40) {
     if (prng.below(4) === 0)
       return { kind: 'unmap', space, page: prng.pick(LARGE_PAGES), pages: 512 };
-    const pages = 1 + prng.below(FIRST_PAGE + SMALL_PAGES - page);
+    const pages = 1 + prng.below(Math.min(4, FIRST_PAGE + SMALL_PAGES - page));
     return { kind: 'unmap', space, page, pages };
   }
-  if (dice < 50)
+  if (dice < 46)
     return { kind: 'attach', device, to: prng.pick([0, 0, 1, 1, 'identity', 'nothing']) };
-  if (dice < 55) return { kind: 'invalidate', what: prng.pick(['all', 'contexts', 'page']), page };
+  if (dice < 50) return { kind: 'invalidate', what: prng.pick(['all', 'contexts', 'page']), page };
   const access = device === 'edu' && prng.below(3) > 0 ? 'load' : 'store';
   const isLarge = prng.below(5) === 0;
   const at = isLarge ? prng.pick(LARGE_PAGES) + prng.below(512) : page;
