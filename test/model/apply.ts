@@ -33,7 +33,8 @@ import {
   unmap,
 } from './maps.ts';
 import { PAGE, refuse, Refused } from './memory.ts';
-import { Access, Device, Group, Hwpt, Mock } from './objects.ts';
+import { checkCache, invalidate, nestedAlloc } from './nested.ts';
+import { Access, Device, Group, Hwpt, Mock, Nested } from './objects.ts';
 import { Ioas, LAST, meets, type Source } from './space.ts';
 import type { World } from './world.ts';
 
@@ -50,6 +51,7 @@ const HWPT_FLAGS = 1 | DIRTY | 8;
 const NO_DIRTY = 1;
 const PASIDS = 4;
 const FOR_PASIDS = 8;
+const NESTS = 1;
 
 /** Makes a resolved step. */
 export function apply(world: World, step: Step): Outcome {
@@ -193,6 +195,12 @@ function perform(world: World, step: Step): Outcome['out'] | void {
     }
     case 'hwpt_alloc':
       return hwptAlloc(world, step);
+    case 'nested_alloc':
+      return nestedAlloc(world, step, () => respond(step));
+    case 'invalidate':
+      return invalidate(world, step, () => respond(step));
+    case 'check_iotlb':
+      return checkCache(world, step);
     case 'add_reserved': {
       if (step.length === 0n) refuse('EINVAL');
       const range = { start: step.start, last: step.start + step.length - 1n };
@@ -309,6 +317,7 @@ function destroy(world: World, id: number): void {
     world.objects.delete(object.device.id);
   }
   if (object instanceof Hwpt) world.removeHwpt(object);
+  if (object instanceof Nested) object.parent.nested--;
   if (object instanceof Ioas) unmap(world, object, { start: 0n, last: LAST });
   world.objects.delete(id);
 }
@@ -361,6 +370,7 @@ function hwptAlloc(world: World, step: Step & { op: 'hwpt_alloc' }): Outcome['ou
     dirty,
     huge: step.table === 1,
     pasid: (step.flags & FOR_PASIDS) !== 0,
+    nests: (step.flags & NESTS) !== 0,
   });
   const join = world.joining(space, hwpt);
   respond(step);

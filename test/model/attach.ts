@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Who is attached to what, in the model: attach, detach and replace of the devices of groups. */
 import { refuse } from './memory.ts';
-import { type Device, Hwpt } from './objects.ts';
+import { type Device, Hwpt, Nested, type Table } from './objects.ts';
 import { codeOf } from './maps.ts';
 import { Ioas } from './space.ts';
 import type { World } from './world.ts';
 
 /** The table of an attach or a replace, and what it takes to make it so. */
 interface Change {
-  readonly hwpt: Hwpt;
+  readonly hwpt: Table;
   commit(): void;
 }
 
@@ -18,10 +18,11 @@ const fresh = (world: World, space: Ioas, id: number): Hwpt =>
     dirty: false,
     huge: false,
     pasid: false,
+    nests: false,
   });
 
 /** The driver knows no dirty tracking for a device: it refuses such a domain for the whole group. */
-function checkDriver(device: Device, hwpt: Hwpt): void {
+function checkDriver(device: Device, hwpt: Table): void {
   if (hwpt.dirty && device.group.members.some(({ noDirty }) => noDirty)) refuse('EINVAL');
 }
 
@@ -34,11 +35,11 @@ function reserve(device: Device, space: Ioas): void {
 }
 
 /** Beside PASIDs, requests without one need a table that was made for it, and the other way round. */
-function checkBesidePasids({ group }: Device, hwpt: Hwpt): void {
+function checkBesidePasids({ group }: Device, hwpt: Table): void {
   if (group.pasids.size > 0 && !hwpt.pasidCompatible) refuse('EINVAL');
 }
 
-function attachPasidTo(device: Device, pasid: number, hwpt: Hwpt): Change {
+function attachPasidTo(device: Device, pasid: number, hwpt: Table): Change {
   const { group } = device;
   if (group.pasids.has(pasid)) refuse('EBUSY');
   checkPasid(device, pasid, hwpt);
@@ -49,7 +50,7 @@ function attachPasidTo(device: Device, pasid: number, hwpt: Hwpt): Change {
   return { hwpt, commit };
 }
 
-function replacePasidBy(device: Device, pasid: number, hwpt: Hwpt): Change {
+function replacePasidBy(device: Device, pasid: number, hwpt: Table): Change {
   const { group } = device;
   const old = group.pasids.get(pasid) ?? refuse('EINVAL');
   if (old === hwpt) return { hwpt, commit: () => undefined };
@@ -62,12 +63,12 @@ function replacePasidBy(device: Device, pasid: number, hwpt: Hwpt): Change {
   return { hwpt, commit };
 }
 
-function checkPasid({ group, pasids }: Device, pasid: number, hwpt: Hwpt): void {
+function checkPasid({ group, pasids }: Device, pasid: number, hwpt: Table): void {
   if (!hwpt.pasidCompatible || (group.hwpt && !group.hwpt.pasidCompatible)) refuse('EINVAL');
   if (pasid >= pasids) refuse('EINVAL');
 }
 
-function attachTo(device: Device, hwpt: Hwpt): Change {
+function attachTo(device: Device, hwpt: Table): Change {
   const { group } = device;
   if (device.isAttached) refuse('EBUSY');
   if (group.hwpt && group.hwpt !== hwpt) refuse('EINVAL');
@@ -85,7 +86,7 @@ function attachTo(device: Device, hwpt: Hwpt): Change {
   return { hwpt, commit };
 }
 
-function replaceBy(world: World, device: Device, hwpt: Hwpt): Change {
+function replaceBy(world: World, device: Device, hwpt: Table): Change {
   const { group } = device;
   const old = group.hwpt;
   if (!old || !device.isAttached) return refuse('EINVAL');
@@ -104,7 +105,7 @@ function replaceBy(world: World, device: Device, hwpt: Hwpt): Change {
       hwpt.attached++;
     }
     group.hwpt = hwpt;
-    if (old.automatic && old.attached === 0) world.removeHwpt(old);
+    if (old instanceof Hwpt && old.automatic && old.attached === 0) world.removeHwpt(old);
   };
   return { hwpt, commit };
 }
@@ -154,11 +155,11 @@ function changing(
   world: World,
   target: number,
   id: number,
-  change: (hwpt: Hwpt) => Change,
+  change: (hwpt: Table) => Change,
   attachFirst: boolean,
 ): Change {
   const object = world.objects.get(target) ?? refuse('ENOENT');
-  if (object instanceof Hwpt) return change(object);
+  if (object instanceof Hwpt || object instanceof Nested) return change(object);
   if (!(object instanceof Ioas)) return refuse('EINVAL');
   for (const hwpt of object.hwpts) {
     if (!hwpt.automatic) continue;
@@ -187,5 +188,5 @@ export function detach(world: World, device: Device): void {
   hwpt.attached--;
   if (group.attached.size === 0) group.hwpt = undefined;
   hwpt.space.unreserve(device);
-  if (hwpt.automatic && hwpt.attached === 0) world.removeHwpt(hwpt);
+  if (hwpt instanceof Hwpt && hwpt.automatic && hwpt.attached === 0) world.removeHwpt(hwpt);
 }

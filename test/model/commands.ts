@@ -63,6 +63,27 @@ export type Command =
       /** The page table type of the test driver's data; undefined: no data. */
       readonly table?: number;
     }
+  /** A guest's table on another one; `length` 0: without data. */
+  | {
+      readonly op: 'nested_alloc';
+      readonly device: Ref;
+      readonly parent: Ref;
+      readonly flags: number;
+      readonly length: number;
+      readonly value: number;
+    }
+  | {
+      readonly op: 'invalidate';
+      readonly hwpt: Ref;
+      readonly otherType: boolean;
+      readonly entries: readonly (readonly [flags: number, index: number])[];
+    }
+  | {
+      readonly op: 'check_iotlb';
+      readonly hwpt: Ref;
+      readonly index: number;
+      readonly value: number;
+    }
   | {
       readonly op: 'add_reserved';
       readonly ioas: Ref;

@@ -2,17 +2,19 @@
 /** Compares the whole observable state of the engine with the model's. */
 import { MockPagingDomain } from '../../src/drivers/mock/mock_domain.ts';
 import { MockDevice } from '../../src/drivers/mock/mock_device.ts';
+import { MockNestedDomain } from '../../src/drivers/mock/mock_nested.ts';
 import type { Table } from '../../src/generic_pt/table.ts';
 import { NO_PASID } from '../../src/iommu/device.ts';
-import { Prot } from '../../src/iommu/domain.ts';
+import { type Domain, Prot } from '../../src/iommu/domain.ts';
 import { IommufdDevice } from '../../src/iommufd/device.ts';
-import { HwptPaging } from '../../src/iommufd/hw_pagetable.ts';
+import { HwPagetable, HwptPaging } from '../../src/iommufd/hw_pagetable.ts';
+import { HwptNested } from '../../src/iommufd/hw_pagetable_nested.ts';
 import { Ioas as EngineIoas } from '../../src/iommufd/ioas.ts';
 import type { IommufdObject } from '../../src/iommufd/objects.ts';
 import type { Engine } from './engine.ts';
 import { isSameMapped, leavesOf, type Snapshot, takeSnapshot } from './tables.ts';
 import { HALF, type Page, PAGE } from './memory.ts';
-import { Device, Hwpt } from './objects.ts';
+import { Device, Hwpt, Nested } from './objects.ts';
 import { type Area, Ioas, length, pageAt, type Range, type Source, translate } from './space.ts';
 import type { World } from './world.ts';
 
@@ -78,6 +80,12 @@ export class Comparison {
       if (object instanceof HwptPaging && model instanceof Hwpt) {
         expectSame(`the IOAS of ${what}`, object.ioas.id, model.space.id);
         expectSame(`automatic of ${what}`, object.automatic, model.automatic);
+      }
+      if (object instanceof HwptNested && model instanceof Nested) {
+        const { domain } = object;
+        expectSame(`the parent of ${what}`, object.parent.id, model.parent.id);
+        const cache = domain instanceof MockNestedDomain ? domain.iotlb.join(' ') : 'none';
+        expectSame(`the cache of ${what}`, cache, model.cache.join(' '));
       }
     }
   }
@@ -181,20 +189,26 @@ export class Comparison {
     for (const [pasid, hwpt] of pasids) {
       const what = `PASID ${pasid} of device ${id}`;
       expectSame(`the table of ${what}`, group.attachments.get(pasid)?.hwpt.id, hwpt.id);
-      if (group.group.domainAt(pasid) !== this.domainOf(hwpt.id))
+      if (group.group.domainAt(pasid) !== this.anyDomainOf(hwpt.id))
         throw new Mismatch(`core has another domain for ${what} than that of HWPT ${hwpt.id}`);
     }
   }
 
   private checkDevice(device: MockDevice, model: Device): void {
     const { hwpt } = model.group;
-    const domain = hwpt ? this.domainOf(hwpt.id) : this.engine.mock.ops.blockedDomain;
+    const domain = hwpt ? this.anyDomainOf(hwpt.id) : this.engine.mock.ops.blockedDomain;
     if (device.domain !== domain)
       throw new Mismatch(
         `${device.name} is not in ${hwpt ? `the domain of HWPT ${hwpt.id}` : 'the blocked domain'}`,
       );
     const bound = model.group.members.filter(({ id }) => id !== 0).length;
     expectSame(`owners of the group of ${device.name}`, device.group?.ownerCount, bound);
+  }
+
+  private anyDomainOf(id: number): Domain {
+    for (const object of this.engine.file.context.objects)
+      if (object.id === id && object instanceof HwPagetable) return object.domain;
+    throw new Mismatch(`there is no table ${id}`);
   }
 
   private domainOf(id: number): MockPagingDomain {

@@ -24,8 +24,11 @@ const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
   ['pasid_attach', 4],
   ['pasid_replace', 3],
   ['pasid_detach', 2],
-  ['pasid_check', 1],
+  ['pasid_check', 2],
   ['hwpt_alloc', 6],
+  ['nested_alloc', 5],
+  ['invalidate', 4],
+  ['check_iotlb', 2],
   ['add_reserved', 2],
   ['access_create', 4],
   ['access_pin', 10],
@@ -52,7 +55,7 @@ const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
   ['device_detach', 2],
 ];
 
-const DEVICES = ['mock', 'hwpt', 'pasid', 'device'];
+const DEVICES = ['mock', 'hwpt', 'nested', 'pasid', 'device'];
 /** Only maps of files can change hands, so a sequence that has others never gets far with that. */
 const FILES_ONLY = ['map_file', 'change_process', 'mock'];
 /** What a sequence has three times as much of, by its seed: nothing, pins, nothing, devices, files, ... */
@@ -143,6 +146,13 @@ export class Generator extends Draw {
         return world.of('SELFTEST').length > 0;
       case 'hwpt_alloc':
         return world.of('DEVICE').length > 0 && world.of('HWPT_PAGING').length < 6;
+      case 'nested_alloc':
+        return (
+          world.of('HWPT_PAGING').some(({ nests }) => nests) && world.of('HWPT_NESTED').length < 5
+        );
+      case 'invalidate':
+      case 'check_iotlb':
+        return world.of('HWPT_NESTED').length > 0;
       case 'check_map':
         return world.of('HWPT_PAGING').some(({ space }) => space.areas.length > 0);
       case 'device_add':
@@ -246,11 +256,31 @@ export class Generator extends Draw {
       case 'hwpt_alloc': {
         const table = this.pick([undefined, undefined, undefined, 0, 1, 2]);
         const own = this.isAboutDevices && !this.chance(3);
-        const flags = own ? 8 : (this.pick([0, 1, 2, 2, 8, 10, 3, 16]) ?? 0);
+        const flags = own ? 8 : (this.pick([0, 1, 1, 2, 2, 8, 9, 10, 3, 16]) ?? 0);
         // An IOAS, or nothing: a table to nest on is another matter.
         const pt = this.chance(50) ? -1000 : this.below(64);
         return { op, device: this.ref(), pt, flags, ...(table === undefined ? {} : { table }) };
       }
+      case 'nested_alloc': {
+        // Never an address space: that is another call.
+        const tables = this.world.sorted().filter(({ kind }) => kind.startsWith('HWPT'));
+        const parents = tables.filter((table) => 'nests' in table && table.nests);
+        const chosen = this.chance(8) ? undefined : this.pick(parents);
+        const parent = chosen ? tables.indexOf(chosen) : this.below(64);
+        const flags = this.pick([0, 0, 0, 8, 8, 1, 2]) ?? 0;
+        const length = this.pick([4, 4, 8, 8, 8, 0, 3, 12]) ?? 4;
+        return { op, device: this.ref(), parent, flags, length, value: this.below(3) };
+      }
+      case 'invalidate': {
+        const entry = (): [number, number] => [
+          this.chance(8) ? this.below(4) : 0,
+          this.below(this.chance(6) ? 6 : 4),
+        ];
+        const entries = Array.from({ length: this.below(5) }, entry);
+        return { op, hwpt: this.ref(), otherType: this.chance(20), entries };
+      }
+      case 'check_iotlb':
+        return { op, hwpt: this.ref(), index: this.below(4), value: this.below(3) };
       case 'add_reserved':
         return { op, ioas: this.ref(), start: this.iova(), length: this.bytes() };
       default:

@@ -13,19 +13,23 @@ export class Hwpt {
   readonly granule: bigint;
   readonly aperture: Range;
   readonly pasidCompatible: boolean;
+  /** Tables of guests can stand on it, and how many do. */
+  readonly nests: boolean;
+  nested = 0;
   /** Attachments: of devices, and of PASIDs. */
   attached = 0;
 
   constructor(
     id: number,
     space: Ioas,
-    options: { automatic: boolean; dirty: boolean; huge: boolean; pasid: boolean },
+    options: { automatic: boolean; dirty: boolean; huge: boolean; pasid: boolean; nests: boolean },
   ) {
     this.id = id;
     this.space = space;
     this.automatic = options.automatic;
     this.dirty = options.dirty;
     this.pasidCompatible = options.pasid;
+    this.nests = options.nests;
     this.granule = options.huge ? 4096n : 2048n;
     this.aperture = options.huge
       ? { start: 0n, last: 2n ** 38n - 1n }
@@ -33,19 +37,50 @@ export class Hwpt {
   }
 
   get users(): number {
+    return 1 + this.attached + this.nested;
+  }
+}
+
+/** A guest's table: a cache of four entries, as the test driver has it. */
+export class Nested {
+  readonly kind = 'HWPT_NESTED';
+  readonly id: number;
+  readonly parent: Hwpt;
+  readonly pasidCompatible: boolean;
+  readonly automatic = false;
+  readonly dirty = false;
+  readonly cache: number[];
+  attached = 0;
+
+  constructor(id: number, parent: Hwpt, pasid: boolean, value: number) {
+    this.id = id;
+    this.parent = parent;
+    this.pasidCompatible = pasid;
+    this.cache = [value, value, value, value];
+  }
+
+  /** Reserved regions are its parent's address space's business. */
+  get space(): Ioas {
+    return this.parent.space;
+  }
+
+  get users(): number {
     return 1 + this.attached;
   }
 }
+
+/** What devices can be attached to. */
+export type Table = Hwpt | Nested;
 
 /** Devices that share a domain. */
 export class Group {
   /** All devices, bound or not. */
   readonly members: Device[] = [];
   /** The table in force for all of them, and which of them attached it. */
-  hwpt: Hwpt | undefined = undefined;
+  hwpt: Table | undefined = undefined;
   readonly attached = new Set<Device>();
   /** The tables of PASIDs; only mock devices, which are alone in their groups, have them. */
-  readonly pasids = new Map<number, Hwpt>();
+  readonly pasids = new Map<number, Table>();
 }
 
 /** A device of the machine; `id` is 0 while it is not bound. */
@@ -112,7 +147,7 @@ export class Access {
   }
 }
 
-export type Object_ = Ioas | Hwpt | Device | Mock | Access;
+export type Object_ = Ioas | Table | Device | Mock | Access;
 
 /** What a descriptor stands for. */
 export type Open =

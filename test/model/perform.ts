@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One resolved step in the engine. */
 import * as test from '../../src/abi/iommufd_test.ts';
-import { IOMMU_HWPT_DATA_SELFTEST } from '../../src/abi/iommufd_test_types.ts';
+import {
+  IOMMU_HWPT_DATA_SELFTEST,
+  IOMMU_HWPT_INVALIDATE_DATA_SELFTEST,
+} from '../../src/abi/iommufd_test_types.ts';
 import { ErrnoError, errnoName } from '../../src/base/errno.ts';
 import { NO_PASID } from '../../src/iommu/device.ts';
 import { ResvType } from '../../src/iommu/reserved.ts';
@@ -120,6 +123,10 @@ export function perform(engine: Engine, step: Step): EngineOutcome {
     }
     case 'hwpt_alloc':
       return hwptAlloc(engine, step);
+    case 'nested_alloc':
+      return nestedAlloc(engine, step);
+    case 'invalidate':
+      return invalidate(engine, step);
     case 'change_process':
       return answer(
         engine.ioctl(step.by, uapi.IOMMU_IOAS_CHANGE_PROCESS, uapi.iommu_ioas_change_process, {}),
@@ -163,6 +170,40 @@ function hwptAlloc(engine: Engine, step: Step & { op: 'hwpt_alloc' }): EngineOut
   return answer(call, ({ out_hwpt_id: hwpt }) => ({ hwpt }));
 }
 
+function nestedAlloc(engine: Engine, step: Step & { op: 'nested_alloc' }): EngineOutcome {
+  const { args } = engine.clients[0];
+  const { length, value } = step;
+  args.fill(0, PAGE, PAGE + length);
+  new DataView(args.buffer, args.byteOffset).setUint32(PAGE, value, true);
+  const data =
+    length === 0 ? {} : { data_type: IOMMU_HWPT_DATA_SELFTEST, data_len: length, data_uptr: DATA };
+  const fields = { flags: step.flags, dev_id: step.device, pt_id: step.parent, ...data };
+  const call = engine.ioctl(0, uapi.IOMMU_HWPT_ALLOC, uapi.iommu_hwpt_alloc, fields, step.readOnly);
+  return answer(call, ({ out_hwpt_id: hwpt }) => ({ hwpt }));
+}
+
+const ENTRY_BYTES = 8;
+
+function invalidate(engine: Engine, step: Step & { op: 'invalidate' }): EngineOutcome {
+  const { args } = engine.clients[0];
+  const words = new DataView(args.buffer, args.byteOffset + PAGE);
+  for (const [i, [flags, index]] of step.entries.entries()) {
+    words.setUint32(i * ENTRY_BYTES, flags, true);
+    words.setUint32(i * ENTRY_BYTES + 4, index, true);
+  }
+  const fields = {
+    hwpt_id: step.hwpt,
+    data_uptr: DATA,
+    data_type: step.otherType ? 0 : IOMMU_HWPT_INVALIDATE_DATA_SELFTEST,
+    entry_len: ENTRY_BYTES,
+    entry_num: step.entries.length,
+  };
+  const { IOMMU_HWPT_INVALIDATE, iommu_hwpt_invalidate } = uapi;
+  return answer(
+    engine.ioctl(0, IOMMU_HWPT_INVALIDATE, iommu_hwpt_invalidate, fields, step.readOnly),
+  );
+}
+
 type TestStep = Extract<
   Step,
   {
@@ -173,7 +214,7 @@ type TestStep = Extract<
       | 'memory_limit'
       | `pasid_${'attach' | 'replace' | 'detach' | 'check'}`
       | `access_${'create' | 'pin' | 'unpin' | 'rw' | 'replace'}`
-      | `check_${'map' | 'refs'}`
+      | `check_${'map' | 'refs' | 'iotlb'}`
       | `dmabuf_${'get' | 'revoke'}`;
   }
 >;
@@ -249,6 +290,10 @@ function performTest(engine: Engine, step: TestStep): EngineOutcome {
     case 'check_map': {
       const u = { check_map: { iova: step.iova, length: step.length, uptr: step.va } };
       return answer(engine.test(0, test.IOMMU_TEST_OP_MD_CHECK_MAP, step.hwpt, u));
+    }
+    case 'check_iotlb': {
+      const u = { check_iotlb: { id: step.index, iotlb: step.value } };
+      return answer(engine.test(0, test.IOMMU_TEST_OP_MD_CHECK_IOTLB, step.hwpt, u));
     }
     case 'check_refs': {
       const u = { check_refs: { uptr: step.va, length: step.length, refs: step.refs } };

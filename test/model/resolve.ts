@@ -30,7 +30,7 @@ export function resolve(world: World, step: Step): Step {
     case 'mock':
     case 'device_attach':
     case 'device_replace':
-      return { ...step, pt: world.idOf(step.pt, 'IOAS', 'HWPT_PAGING') };
+      return { ...step, pt: world.idOf(step.pt, 'IOAS', 'HWPT_PAGING', 'HWPT_NESTED') };
     case 'pasid_detach':
       return { ...step, mock: world.idOf(step.mock, 'SELFTEST') };
     case 'pasid_attach':
@@ -40,7 +40,7 @@ export function resolve(world: World, step: Step): Step {
       return {
         ...step,
         mock: world.idOf(step.mock, 'SELFTEST'),
-        pt: world.idOf(step.pt, 'IOAS', 'HWPT_PAGING'),
+        pt: world.idOf(step.pt, 'IOAS', 'HWPT_PAGING', 'HWPT_NESTED'),
       };
     case 'hwpt_alloc':
       return {
@@ -48,6 +48,16 @@ export function resolve(world: World, step: Step): Step {
         device: world.idOf(step.device, 'DEVICE'),
         pt: world.idOf(step.pt, 'IOAS'),
       };
+    case 'nested_alloc':
+      return {
+        ...step,
+        device: world.idOf(step.device, 'DEVICE'),
+        parent: world.idOf(step.parent, 'HWPT_PAGING', 'HWPT_NESTED'),
+      };
+    case 'invalidate':
+      return { ...step, hwpt: world.idOf(step.hwpt, 'HWPT_NESTED') };
+    case 'check_iotlb':
+      return { ...step, hwpt: world.idOf(step.hwpt, 'HWPT_NESTED') };
     case 'check_map':
       return { ...step, hwpt: world.idOf(step.hwpt, 'HWPT_PAGING') };
     case 'access_replace':

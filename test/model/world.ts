@@ -17,6 +17,7 @@ import {
   type Group,
   type Hwpt,
   type Mock,
+  type Nested,
   type Object_,
   type Open,
   type Process,
@@ -36,7 +37,14 @@ export const FIRST_FD = 3;
 
 const MISSING = 9999;
 
-type Kinds = { IOAS: Ioas; HWPT_PAGING: Hwpt; DEVICE: Device; SELFTEST: Mock; ACCESS: Access };
+type Kinds = {
+  IOAS: Ioas;
+  HWPT_PAGING: Hwpt;
+  HWPT_NESTED: Nested;
+  DEVICE: Device;
+  SELFTEST: Mock;
+  ACCESS: Access;
+};
 
 export class World {
   readonly maker = new PageMaker();
