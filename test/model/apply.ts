@@ -33,8 +33,9 @@ import {
   unmap,
 } from './maps.ts';
 import { PAGE, refuse, Refused } from './memory.ts';
+import { buryVdevice, dropVdevice, vdeviceAlloc, viommuAlloc } from './guests.ts';
 import { checkCache, invalidate, nestedAlloc } from './nested.ts';
-import { Access, Device, Group, Hwpt, Mock, Nested } from './objects.ts';
+import { Access, Device, Group, Hwpt, Mock, Nested, Vdevice, Viommu } from './objects.ts';
 import { Ioas, LAST, meets, type Source } from './space.ts';
 import type { World } from './world.ts';
 
@@ -197,6 +198,10 @@ function perform(world: World, step: Step): Outcome['out'] | void {
       return hwptAlloc(world, step);
     case 'nested_alloc':
       return nestedAlloc(world, step, () => respond(step));
+    case 'viommu_alloc':
+      return viommuAlloc(world, step, () => respond(step));
+    case 'vdevice_alloc':
+      return vdeviceAlloc(world, step, () => respond(step));
     case 'invalidate':
       return invalidate(world, step, () => respond(step));
     case 'check_iotlb':
@@ -314,10 +319,12 @@ function destroy(world: World, id: number): void {
   if (object instanceof Mock) {
     detach(world, object.device);
     for (const pasid of object.device.group.pasids.keys()) detachPasid(world, object.device, pasid);
+    buryVdevice(world, object.device);
     world.objects.delete(object.device.id);
   }
   if (object instanceof Hwpt) world.removeHwpt(object);
-  if (object instanceof Nested) object.parent.nested--;
+  if (object instanceof Nested || object instanceof Viommu) object.parent.nested--;
+  if (object instanceof Vdevice) dropVdevice(object);
   if (object instanceof Ioas) unmap(world, object, { start: 0n, last: LAST });
   world.objects.delete(id);
 }

@@ -2,6 +2,7 @@
 import type { Outcome } from './apply.ts';
 import { attaching, detach, replacing } from './attach.ts';
 import type { Step } from './commands.ts';
+import { buryVdevice } from './guests.ts';
 import { refuse } from './memory.ts';
 import type { World } from './world.ts';
 
@@ -32,6 +33,7 @@ export function performDevice(
       world.objects.set(device.id, device);
       return { id: device.id };
     case 'device_unbind':
+      buryVdevice(world, device);
       world.objects.delete(device.id);
       device.id = 0;
       return;

@@ -84,6 +84,13 @@ export type Command =
       readonly index: number;
       readonly value: number;
     }
+  | { readonly op: 'viommu_alloc'; readonly device: Ref; readonly hwpt: Ref }
+  | {
+      readonly op: 'vdevice_alloc';
+      readonly viommu: Ref;
+      readonly device: Ref;
+      readonly virtualId: bigint;
+    }
   | {
       readonly op: 'add_reserved';
       readonly ioas: Ref;

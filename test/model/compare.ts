@@ -10,11 +10,13 @@ import { IommufdDevice } from '../../src/iommufd/device.ts';
 import { HwPagetable, HwptPaging } from '../../src/iommufd/hw_pagetable.ts';
 import { HwptNested } from '../../src/iommufd/hw_pagetable_nested.ts';
 import { Ioas as EngineIoas } from '../../src/iommufd/ioas.ts';
+import { Vdevice as EngineVdevice } from '../../src/iommufd/vdevice.ts';
+import { Viommu as EngineViommu } from '../../src/iommufd/viommu.ts';
 import type { IommufdObject } from '../../src/iommufd/objects.ts';
 import type { Engine } from './engine.ts';
 import { isSameMapped, leavesOf, type Snapshot, takeSnapshot } from './tables.ts';
 import { HALF, type Page, PAGE } from './memory.ts';
-import { Device, Hwpt, Nested } from './objects.ts';
+import { Device, Hwpt, Nested, Vdevice, Viommu } from './objects.ts';
 import { type Area, Ioas, length, pageAt, type Range, type Source, translate } from './space.ts';
 import type { World } from './world.ts';
 
@@ -80,6 +82,13 @@ export class Comparison {
       if (object instanceof HwptPaging && model instanceof Hwpt) {
         expectSame(`the IOAS of ${what}`, object.ioas.id, model.space.id);
         expectSame(`automatic of ${what}`, object.automatic, model.automatic);
+      }
+      if (object instanceof EngineViommu && model instanceof Viommu)
+        expectSame(`the parent of ${what}`, object.parent.id, model.parent.id);
+      if (object instanceof EngineVdevice && model instanceof Vdevice) {
+        expectSame(`the virtual IOMMU of ${what}`, object.viommu.id, model.viommu.id);
+        expectSame(`the device of ${what}`, object.device.id, model.device.id);
+        expectSame(`the virtual id of ${what}`, object.virtualId, model.virtualId);
       }
       if (object instanceof HwptNested && model instanceof Nested) {
         const { domain } = object;

@@ -27,6 +27,8 @@ const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
   ['pasid_check', 2],
   ['hwpt_alloc', 6],
   ['nested_alloc', 5],
+  ['viommu_alloc', 3],
+  ['vdevice_alloc', 5],
   ['invalidate', 4],
   ['check_iotlb', 2],
   ['add_reserved', 2],
@@ -55,7 +57,7 @@ const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
   ['device_detach', 2],
 ];
 
-const DEVICES = ['mock', 'hwpt', 'nested', 'pasid', 'device'];
+const DEVICES = ['mock', 'hwpt', 'nested', 'viommu', 'vdevice', 'pasid', 'device'];
 /** Only maps of files can change hands, so a sequence that has others never gets far with that. */
 const FILES_ONLY = ['map_file', 'change_process', 'mock'];
 /** What a sequence has three times as much of, by its seed: nothing, pins, nothing, devices, files, ... */
@@ -150,6 +152,10 @@ export class Generator extends Draw {
         return (
           world.of('HWPT_PAGING').some(({ nests }) => nests) && world.of('HWPT_NESTED').length < 5
         );
+      case 'viommu_alloc':
+        return world.of('HWPT_PAGING').some(({ nests }) => nests) && world.of('VIOMMU').length < 3;
+      case 'vdevice_alloc':
+        return world.of('VIOMMU').length > 0 && world.of('DEVICE').length > 0;
       case 'invalidate':
       case 'check_iotlb':
         return world.of('HWPT_NESTED').length > 0;
@@ -271,6 +277,13 @@ export class Generator extends Draw {
         const length = this.pick([4, 4, 8, 8, 8, 0, 3, 12]) ?? 4;
         return { op, device: this.ref(), parent, flags, length, value: this.below(3) };
       }
+      case 'viommu_alloc': {
+        const tables = this.world.of('HWPT_PAGING');
+        const chosen = this.chance(8) ? undefined : this.pick(tables.filter(({ nests }) => nests));
+        return { op, device: this.ref(), hwpt: chosen ? tables.indexOf(chosen) : this.ref() };
+      }
+      case 'vdevice_alloc':
+        return { op, viommu: this.ref(), device: this.ref(), virtualId: BigInt(this.below(4)) };
       case 'invalidate': {
         const entry = (): [number, number] => [
           this.chance(8) ? this.below(4) : 0,

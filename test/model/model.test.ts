@@ -61,7 +61,7 @@ describe('random sequences of calls', () => {
     const kinds = new Set([...tally.outcomes.keys()].map((key) => key.split(' ')[0]));
     const never = [...kinds].filter((kind) => !tally.outcomes.has(`${kind} OK`));
     expect(never).toEqual([]);
-    expect(kinds.size).toBe(44);
+    expect(kinds.size).toBe(46);
   });
 });
 

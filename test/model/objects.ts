@@ -69,6 +69,39 @@ export class Nested {
   }
 }
 
+/** A guest's share of an IOMMU: its devices by what it calls them. */
+export class Viommu {
+  readonly kind = 'VIOMMU';
+  readonly id: number;
+  readonly parent: Hwpt;
+  readonly devices = new Map<bigint, Vdevice>();
+
+  constructor(id: number, parent: Hwpt) {
+    this.id = id;
+    this.parent = parent;
+  }
+
+  get users(): number {
+    return 1 + this.devices.size;
+  }
+}
+
+export class Vdevice {
+  readonly kind = 'VDEVICE';
+  readonly users = 1;
+  readonly id: number;
+  readonly viommu: Viommu;
+  readonly device: Device;
+  readonly virtualId: bigint;
+
+  constructor(id: number, viommu: Viommu, device: Device, virtualId: bigint) {
+    this.id = id;
+    this.viommu = viommu;
+    this.device = device;
+    this.virtualId = virtualId;
+  }
+}
+
 /** What devices can be attached to. */
 export type Table = Hwpt | Nested;
 
@@ -92,6 +125,8 @@ export class Device {
   readonly pasids: number;
   readonly group: Group;
   readonly reserved: readonly Range[];
+  /** What a guest has of it. */
+  vdevice: Vdevice | undefined = undefined;
 
   constructor(group: Group, noDirty: boolean, reserved: readonly Range[], pasids = 1) {
     this.pasids = pasids;
@@ -147,7 +182,7 @@ export class Access {
   }
 }
 
-export type Object_ = Ioas | Table | Device | Mock | Access;
+export type Object_ = Ioas | Table | Viommu | Vdevice | Device | Mock | Access;
 
 /** What a descriptor stands for. */
 export type Open =

@@ -4,6 +4,7 @@ import * as test from '../../src/abi/iommufd_test.ts';
 import {
   IOMMU_HWPT_DATA_SELFTEST,
   IOMMU_HWPT_INVALIDATE_DATA_SELFTEST,
+  IOMMU_VIOMMU_TYPE_SELFTEST,
 } from '../../src/abi/iommufd_test_types.ts';
 import { ErrnoError, errnoName } from '../../src/base/errno.ts';
 import { NO_PASID } from '../../src/iommu/device.ts';
@@ -125,6 +126,19 @@ export function perform(engine: Engine, step: Step): EngineOutcome {
       return hwptAlloc(engine, step);
     case 'nested_alloc':
       return nestedAlloc(engine, step);
+    case 'viommu_alloc': {
+      const fields = { type: IOMMU_VIOMMU_TYPE_SELFTEST, dev_id: step.device, hwpt_id: step.hwpt };
+      const { IOMMU_VIOMMU_ALLOC, iommu_viommu_alloc } = uapi;
+      const call = engine.ioctl(0, IOMMU_VIOMMU_ALLOC, iommu_viommu_alloc, fields, readOnly);
+      return answer(call, ({ out_viommu_id: viommu }) => ({ viommu }));
+    }
+    case 'vdevice_alloc': {
+      const { viommu: viommu_id, device: dev_id, virtualId: virt_id } = step;
+      const { IOMMU_VDEVICE_ALLOC, iommu_vdevice_alloc } = uapi;
+      const fields = { viommu_id, dev_id, virt_id };
+      const call = engine.ioctl(0, IOMMU_VDEVICE_ALLOC, iommu_vdevice_alloc, fields, readOnly);
+      return answer(call, ({ out_vdevice_id: vdevice }) => ({ vdevice }));
+    }
     case 'invalidate':
       return invalidate(engine, step);
     case 'change_process':

@@ -54,6 +54,18 @@ export function resolve(world: World, step: Step): Step {
         device: world.idOf(step.device, 'DEVICE'),
         parent: world.idOf(step.parent, 'HWPT_PAGING', 'HWPT_NESTED'),
       };
+    case 'viommu_alloc':
+      return {
+        ...step,
+        device: world.idOf(step.device, 'DEVICE'),
+        hwpt: world.idOf(step.hwpt, 'HWPT_PAGING'),
+      };
+    case 'vdevice_alloc':
+      return {
+        ...step,
+        viommu: world.idOf(step.viommu, 'VIOMMU'),
+        device: world.idOf(step.device, 'DEVICE'),
+      };
     case 'invalidate':
       return { ...step, hwpt: world.idOf(step.hwpt, 'HWPT_NESTED') };
     case 'check_iotlb':

@@ -21,6 +21,8 @@ import {
   type Object_,
   type Open,
   type Process,
+  type Vdevice,
+  type Viommu,
 } from './objects.ts';
 import { Pinning, settle } from './pins.ts';
 import { type Area, type DmaBuf, type Ioas, type Range } from './space.ts';
@@ -41,6 +43,8 @@ type Kinds = {
   IOAS: Ioas;
   HWPT_PAGING: Hwpt;
   HWPT_NESTED: Nested;
+  VIOMMU: Viommu;
+  VDEVICE: Vdevice;
   DEVICE: Device;
   SELFTEST: Mock;
   ACCESS: Access;
@@ -51,6 +55,8 @@ export class World {
   readonly files: readonly File[];
   readonly processes: [Process, Process];
   readonly objects = new Map<number, Object_>();
+  /** Ids that nothing gets any more. */
+  readonly tombstones = new Set<number>();
   readonly groups: Group[] = [];
   /** The devices of `device_*` commands, in order of creation. */
   readonly devices: Device[] = [];
@@ -120,7 +126,8 @@ export class World {
   /** The n lowest free ids. */
   freeIds(count: number): number[] {
     const free: number[] = [];
-    for (let id = 1; free.length < count; id++) if (!this.objects.has(id)) free.push(id);
+    for (let id = 1; free.length < count; id++)
+      if (!this.objects.has(id) && !this.tombstones.has(id)) free.push(id);
     return free;
   }
 
