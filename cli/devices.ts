@@ -53,5 +53,13 @@ export function serve(machine: Machine): Served {
     functions,
     devices.map(({ path }) => path),
   );
-  return { devices, tree, faults: machine.iommufd.faults, state: () => machineState(machine) };
+  const { sim, faults } = machine.iommufd;
+  // Devices' own work goes on between calls: a retry after an answer, for example.
+  const timers = {
+    untilNext: () => (sim.isSettled ? undefined : 0),
+    run: () => {
+      if (!sim.isSettled) sim.settle();
+    },
+  };
+  return { devices, tree, faults, state: () => machineState(machine), timers };
 }

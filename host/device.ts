@@ -16,6 +16,13 @@ export interface Device {
   open(task: Task): DeviceFile;
 }
 
+/** Work of the engine that is due at a time rather than by a call. */
+export interface Timers {
+  /** Milliseconds until `run` has something to do; undefined while nothing is planned. */
+  untilNext(): number | undefined;
+  run(): void;
+}
+
 /** What a machine shows to programs. */
 export interface Served {
   readonly devices: readonly Device[];
@@ -23,6 +30,8 @@ export interface Served {
   readonly tree?: FileTree;
   /** Where failures can be injected. */
   readonly faults?: FaultPoints;
+  /** Work of the machine's own, beside what clients ask for. */
+  readonly timers?: Timers;
   /** What the machine holds, in lines: a failed call leaves them as they were. */
   readonly state?: () => readonly string[];
 }

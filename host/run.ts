@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers';
 import { Cleanup } from '../src/base/cleanup.ts';
 import { ErrnoError } from '../src/base/errno.ts';
 import { findCommand, NOT_EXECUTABLE, NOT_FOUND } from './command.ts';
-import type { Device, Served } from './device.ts';
+import type { Device, Served, Timers } from './device.ts';
 import { buildFilter, type FdRange } from './filter.ts';
 import { readInherited } from './inherited.ts';
 import { openLibc } from './libc.ts';
@@ -13,7 +13,7 @@ import { ownCode } from './own_code.ts';
 import { checkPlatform, type Platform, thisPlatform } from './platform.ts';
 import type { ProcessMm } from './process_mm.ts';
 import { prepareSpawn } from './spawn.ts';
-import type { Stats, Timers } from './supervisor.ts';
+import type { Stats } from './supervisor.ts';
 import { PR_SET_CHILD_SUBREAPER } from './uapi.ts';
 
 export interface RunOptions {

@@ -7,7 +7,7 @@ import type { Arena } from './arena.ts';
 import type { CallHost, Handler, Handlers } from './call_host.ts';
 import { Clients } from './clients.ts';
 import { dataCalls } from './data_calls.ts';
-import type { Served } from './device.ts';
+import type { Served, Timers } from './device.ts';
 import { execCalls } from './exec_calls.ts';
 import { fdCalls } from './fd_calls.ts';
 import { FaultInjection } from './fault_injection.ts';
@@ -39,13 +39,6 @@ const SETTLE_MS = 1;
 const LOOK_MS = 50;
 /** The same while the spawning thread is about to end, which nothing announces. */
 const START_MS = 5;
-
-/** Work of the engine that is due at a time rather than by a call. */
-export interface Timers {
-  /** Milliseconds until `run` has something to do; undefined while nothing is planned. */
-  untilNext(): number | undefined;
-  run(): void;
-}
 
 export interface SupervisorOptions {
   readonly served: Served;
@@ -107,7 +100,7 @@ export class Supervisor {
     options: SupervisorOptions,
   ) {
     this.libc = libc;
-    this.timers = options.timers;
+    this.timers = options.timers ?? options.served.timers;
     const arena = libc.newArena(ARENA_BYTES);
     this.i32 = arena.i32;
     this.base = arena.base;

@@ -133,6 +133,11 @@ export class Sim implements LockHost {
     return outcome === 'holds';
   }
 
+  /** No task can take a step without time passing or the foreground acting. */
+  get isSettled(): boolean {
+    return !this.#tasks.some((task) => task.isReady);
+  }
+
   /** Runs tasks until none can take a step without time passing or the foreground acting. */
   settle(options: WaitOptions = {}): void {
     const { limit = WAIT_LIMIT_NS } = options;
