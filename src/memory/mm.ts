@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { LockedMemory } from './accounting.ts';
 import type { FileMemory } from './file_memory.ts';
+import type { MmTables } from './mm_tables.ts';
 import type { PinObserver } from './pin_observer.ts';
 
 /** Bytes of a page of the client. Pages of user memory are counted in this unit everywhere. */
@@ -26,6 +27,8 @@ export interface Mm {
   readonly locked: LockedMemory;
   /** False once the last task that used it is gone: nothing in it can be reached any more. */
   readonly alive: boolean;
+  /** Where hardware can share it (SVA); absent where its page tables are out of reach, as those of real processes are. */
+  readonly tables?: MmTables | undefined;
   /** Copies from the client, honouring protections; false (EFAULT) unless every byte was readable. */
   copyIn(address: bigint, into: Uint8Array): boolean;
   /** Copies to the client, honouring protections; false (EFAULT) unless every byte was writable (some may have been written). */

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What hardware that shares an address space with a process needs of it (SVA, B11). */
+
+/** Told before translations of an address space go: hardware must have forgotten them when it returns. */
+export interface MmObserver {
+  /** Bytes, `last` inclusive. */
+  invalidate(start: bigint, last: bigint): void;
+  /** The process exits: nothing in its address space may be reached any more, and the tables go when this returns. */
+  release(): void;
+}
+
+/** The page tables of an address space, in memory that hardware can walk. */
+export interface MmTables {
+  readonly format: 'x86_64';
+  readonly levels: 4 | 5;
+  /** Physical address of the top table, in bytes. */
+  readonly root: bigint;
+  /** Returns how to unsubscribe. */
+  subscribe(observer: MmObserver): () => void;
+}
