@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Prng } from '../base/prng.ts';
+import type { TouchKey } from './footprint.ts';
 
-/** Decides who runs next, wherever more than one can. */
+/** Somebody who can run next. */
+export interface Option {
+  readonly name: string;
+  /** 0: the foreground; tasks in order of their creation. */
+  readonly id: number;
+}
+
+/** Decides who runs next, also where only one can. */
 export interface Choices {
   /**
-   * One of the options, by index; there are at least two. `current` is the index of going on with whoever ran last, or
-   * -1 where that one cannot go on: choosing another one is a preemption.
+   * One of the options, by index; there is at least one. `current` is the index of going on with whoever ran last, or -1 where that
+   * one cannot go on: choosing another one is a preemption. `atPoint` where the current one is in the middle of a step.
    */
-  choose(options: readonly string[], current: number): number;
+  choose(options: readonly Option[], current: number, atPoint: boolean): number;
+  /** Whoever runs has touched something (undefined: anything): see `Sim.touch`. Absent where nobody wants to know. */
+  touched?(key: TouchKey | undefined, write: boolean): void;
 }
 
 /** Every option equally likely. */
@@ -18,48 +28,59 @@ export class RandomChoices implements Choices {
     this.#prng = prng;
   }
 
-  choose(options: readonly string[]): number {
-    return this.#prng.below(options.length);
+  choose(options: readonly Option[]): number {
+    return options.length === 1 ? 0 : this.#prng.below(options.length);
   }
 }
 
-/** A choice that was made: which of how many, where 0 is going on with whoever ran last (or the first that can). */
-export interface Choice {
-  readonly of: number;
-  readonly chosen: number;
+/** How a schedule counts: 0 is going on with whoever ran last (or the first that can), the others keep their order. */
+export function toRank(index: number, current: number): number {
+  if (current < 0) return index;
+  if (index === current) return 0;
+  return index < current ? index + 1 : index;
 }
 
-/**
- * Follows a script and then goes on without preemptions, writing down every choice: what the explorer extends, and what
- * a replay follows.
- */
+/** The index again; the other way round. */
+export function fromRank(rank: number, current: number): number {
+  if (current < 0) return rank;
+  if (rank === 0) return current;
+  return rank <= current ? rank - 1 : rank;
+}
+
+/** Follows a schedule, and then goes on without preemptions: a replay. */
 export class ScriptedChoices implements Choices {
-  readonly made: Choice[] = [];
-  readonly #script: readonly (Choice | number)[];
-  readonly #maxPreemptions: number;
-  #preemptions = 0;
+  readonly #script: readonly number[];
+  #at = 0;
 
-  constructor(script: readonly (Choice | number)[] = [], maxPreemptions = Infinity) {
+  constructor(script: readonly number[]) {
     this.#script = script;
-    this.#maxPreemptions = maxPreemptions;
   }
 
-  choose(options: readonly string[], current: number): number {
-    if (current >= 0 && this.#preemptions >= this.#maxPreemptions) return current;
-    const scripted = this.#script[this.made.length];
-    const chosen = typeof scripted === 'object' ? scripted.chosen : (scripted ?? 0);
-    const wrongCount = typeof scripted === 'object' && scripted.of !== options.length;
-    if (wrongCount || chosen >= options.length) {
+  choose(options: readonly Option[], current: number): number {
+    if (options.length === 1) return 0;
+    const rank = this.#script[this.#at++] ?? 0;
+    if (rank >= options.length) {
       throw new Error(
-        `choice ${this.made.length} is between ${options.join(', ')}, which is not what the script was made for: ` +
-          `the program depends on something other than its choices`,
+        `choice ${this.#at} is between ${options.map(({ name }) => name).join(', ')}, which is not what the ` +
+          `schedule was made for: the program depends on something other than its choices`,
       );
     }
-    this.made.push({ of: options.length, chosen });
-    if (current >= 0 && chosen !== 0) this.#preemptions++;
-    // The current one is moved to the front, the others keep their order.
-    if (current < 0) return chosen;
-    if (chosen === 0) return current;
-    return chosen <= current ? chosen - 1 : chosen;
+    return fromRank(rank, current);
+  }
+}
+
+/** Another's choices, written down as a schedule. */
+export class RecordedChoices implements Choices {
+  readonly schedule: number[] = [];
+  readonly #choices: Choices;
+
+  constructor(choices: Choices) {
+    this.#choices = choices;
+  }
+
+  choose(options: readonly Option[], current: number, atPoint: boolean): number {
+    const index = this.#choices.choose(options, current, atPoint);
+    if (options.length > 1) this.schedule.push(toRank(index, current));
+    return index;
   }
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from 'vitest';
 import type { Program } from './explore.ts';
-import { explore, exploreOrThrow, replay } from './explore.ts';
+import { Prng } from '../base/prng.ts';
+import { explore, exploreOrThrow, replay, shortestFailure } from './explore.ts';
+import { everyOrder } from './orders.ts';
 import { lockClass, Mutex } from './lock.ts';
 import type { Sim } from './sim.ts';
 import type { Body } from './task.ts';
@@ -155,5 +157,131 @@ describe('the explorer', () => {
       for (let i = 0; i < 1 + runs; i++) sim.spawn(`t${i}`, idle());
     });
     expect(String(failure?.error)).toContain('depends on something other than its choices');
+  });
+});
+
+/** A random program: tasks whose steps read and write variables, some under locks, some with a point in the middle. */
+function randomProgram(seed: number, outcomes: Set<string>): Program {
+  return (sim) => {
+    const prng = new Prng(seed);
+    const variables = ['u', 'v', 'x', 'y', 'z'].map((name) => ({ name, value: 0 }));
+    const spare = { name: 'none', value: 0 };
+    const mutex = new Mutex(sim, lockClass('mutex', 1));
+    const log: string[] = [];
+    const bodies = Array.from({ length: 2 + prng.below(2) }, (_, name) => {
+      const steps = Array.from({ length: 1 + prng.below(3) }, () => ({
+        from: prng.below(5),
+        to: prng.below(5),
+        kind: prng.below(4),
+      }));
+      return function* (): Body {
+        let sum = name + 1;
+        sim.touch(`task ${name}`);
+        for (const { from, to, kind } of steps) {
+          const read = variables[from] ?? spare;
+          const write = variables[to] ?? spare;
+          if (kind === 0) yield mutex.request();
+          else if (kind === 1) yield until('it is even', () => read.value % 2 === 0, [read.name]);
+          else yield 'step';
+          sim.touch(read.name, false);
+          sum = (sum * 3 + read.value) % 1009;
+          if (kind === 2) sim.point('in the middle');
+          sim.touch(write.name);
+          write.value = (write.value + sum * 2) % 1009;
+          if (kind === 0) mutex.unlock();
+        }
+        log[name] = `${sum}`;
+      };
+    });
+    bodies.forEach((body, name) => sim.spawn(`task ${name}`, body));
+    return () => void outcomes.add(`${log.join()} ${variables.map(({ value }) => value).join()}`);
+  };
+}
+
+describe('the reduction', () => {
+  it('leaves out nothing that differs, in 120 random programs', () => {
+    const ends = (seed: number, reduce: boolean): { ends: string[]; runs: number } | undefined => {
+      const seen = new Set<string>();
+      let runs = 0;
+      for (const { failure, isRedundant } of everyOrder(randomProgram(seed, seen), { reduce })) {
+        if (!isRedundant && ++runs > 1500) return undefined;
+        if (failure) seen.add(`deadlock after ${failure.steps.toSorted().join()}`);
+      }
+      return { ends: [...seen].toSorted(), runs };
+    };
+    let [all, fewer, programs] = [0, 0, 0];
+    for (let seed = 1; seed <= 120; seed++) {
+      const full = ends(seed, false);
+      if (!full) continue;
+      const reduced = ends(seed, true);
+      expect([seed, reduced?.ends]).toEqual([seed, full.ends]);
+      all += full.runs;
+      fewer += reduced?.runs ?? 0;
+      programs++;
+    }
+    expect(programs).toBeGreaterThan(70);
+    expect(fewer * 3).toBeLessThan(all);
+  });
+
+  it('runs tasks that share nothing in one order', () => {
+    const program: Program = (sim) => {
+      for (const name of ['A', 'B', 'C']) {
+        const own = `${name}'s`;
+        sim.spawn(name, function* (): Body {
+          sim.touch(own);
+          yield 'step';
+          sim.touch(own);
+        });
+      }
+    };
+    expect(explore(program).runs).toBe(90);
+    expect(explore(program, { reduce: true }).runs).toBe(1);
+  });
+
+  it('takes a step that touches nothing for one that touches everything', () => {
+    const program: Program = (sim) => {
+      for (const name of ['A', 'B']) sim.spawn(name, idle);
+    };
+    expect(explore(program, { reduce: true }).runs).toBe(6);
+  });
+
+  it('refuses to be combined with a bound on preemptions', () => {
+    expect(() => explore(counter(true), { reduce: true, maxPreemptions: 1 })).toThrow('bounded');
+  });
+});
+
+describe('what is shown of a failure', () => {
+  /** A race of two among tasks that do other things. */
+  const crowded: Program = (sim) => {
+    let open = true;
+    sim.spawn('closer', function* (): Body {
+      yield 'close';
+      open = false;
+    });
+    for (const name of ['bystander', 'passer-by']) sim.spawn(name, idle, { optional: true });
+    sim.spawn(
+      'user',
+      function* (): Body {
+        const before = open;
+        yield 'use';
+        if (before && !open) throw new Error('used after it was closed');
+      },
+      { optional: true },
+    );
+  };
+
+  it('is the shortest order, without the tasks that it does not need', () => {
+    const failure = shortestFailure(crowded);
+    expect(failure?.without).toEqual(['bystander', 'passer-by']);
+    expect(failure?.steps).toEqual(['user: start', 'closer: start', 'closer: close', 'user: use']);
+    const sim = { without: new Set(failure?.without) };
+    expect(() => replay(crowded, failure?.schedule ?? [], { sim })).toThrow('after it was closed');
+  });
+
+  it('is found by samples where there are too many orders, the same ones for a seed', () => {
+    const options = { maxRuns: 1, samples: 200, seed: 3 };
+    const { failure, sampled, complete } = explore(crowded, options);
+    expect([complete, sampled]).toEqual([false, explore(crowded, options).sampled]);
+    expect(() => replay(crowded, failure?.schedule ?? [])).toThrow('after it was closed');
   });
 });

@@ -4,6 +4,8 @@
  * a lock says that its holder may be parked at a preemption point with something half done.
  */
 
+import type { TouchKey } from './footprint.ts';
+
 /** A kind of lock, as lockdep sees it: all mutexes of all page lists are of one class. */
 export interface LockClass {
   /** Linux's name: `iopt.iova_rwsem`. */
@@ -34,6 +36,10 @@ export interface LockHost {
   readonly checkLocks: boolean;
   /** Who runs now. */
   readonly current: Holder;
+  /** Told of each lock that is taken or released, where somebody wants to know: see `Sim.touch`. */
+  readonly touched: ((key: TouchKey | undefined, write: boolean) => void) | undefined;
+  /** A number for each lock, in order of their making. */
+  nextLock(): number;
   waitUntil(condition: () => boolean, options: { readonly what: string }): void;
 }
 
@@ -64,11 +70,13 @@ export class LockRequest {
 export abstract class Lock {
   readonly lockClass: LockClass;
   readonly #host: LockHost;
+  readonly #id: number;
   /** 0 free, -1 held exclusively, above 0 the number of readers. In production this is all there is to a lock. */
   #count = 0;
 
   constructor(host: LockHost, kind: LockClass) {
     this.#host = host;
+    this.#id = host.nextLock();
     this.lockClass = kind;
   }
 
@@ -95,11 +103,13 @@ export abstract class Lock {
       host.waitUntil(() => this.isFreeFor(exclusive), { what: this.describe(exclusive) });
     }
     this.#count += exclusive ? -1 : 1;
+    host.touched?.(this.#id, exclusive);
     if (host.checkLocks) host.current.held.push(this);
   }
 
   /** Takes it if it is free. Any order is right: nobody waits. */
   protected tryTake(exclusive: boolean): boolean {
+    this.#host.touched?.(this.#id, exclusive);
     if (!this.isFreeFor(exclusive)) return false;
     this.#count += exclusive ? -1 : 1;
     if (this.#host.checkLocks) this.#host.current.held.push(this);
@@ -107,7 +117,8 @@ export abstract class Lock {
   }
 
   protected release(exclusive: boolean): void {
-    const { checkLocks, current } = this.#host;
+    const { checkLocks, current, touched } = this.#host;
+    touched?.(this.#id, exclusive);
     if (checkLocks) {
       const at = current.held.lastIndexOf(this);
       if (at < 0) {

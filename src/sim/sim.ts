@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Prng } from '../base/prng.ts';
-import type { Choices } from './choices.ts';
+import type { Choices, Option } from './choices.ts';
 import { RandomChoices } from './choices.ts';
 import { Clock } from './clock.ts';
 import { Faults } from './faults.ts';
+import type { TouchKey } from './footprint.ts';
 import type { Holder, LockHost } from './lock.ts';
 import { heldBy, LockError, LockRequest } from './lock.ts';
 import type { Body, SpawnOptions, Step, Task } from './task.ts';
@@ -20,6 +21,8 @@ export interface SimOptions {
   readonly clock?: Clock;
   /** Virtual ns that a step of a task takes; above 0, or a wait for a task that never ends would not end either. */
   readonly stepNs?: number;
+  /** Names of optional tasks that are not run: each is done as soon as it is spawned. */
+  readonly without?: ReadonlySet<string>;
 }
 
 export interface WaitOptions {
@@ -46,6 +49,8 @@ export class WaitTimeoutError extends Error {
 }
 
 const STEP_NS = 1000;
+/** Touched by whoever makes a task or a lock: their order gives them their numbers. */
+const NUMBERS = 'numbers of tasks and locks';
 const WAIT_LIMIT_NS = 10e9;
 
 /** One deterministic world: time, tasks, who runs next, which fault point fails. */
@@ -56,13 +61,20 @@ export class Sim implements LockHost {
   readonly checkLocks: boolean;
   /** Called before each step of a task with what the step was waiting for; for traces. */
   onStep: ((task: Task<unknown>, step: string) => void) | undefined = undefined;
+  /** The names of the optional tasks that were spawned. */
+  readonly optionalTasks = new Set<string>();
+  /** Set while an explorer wants to know what each step touches. */
+  readonly touched: ((key: TouchKey | undefined, write: boolean) => void) | undefined;
 
-  readonly #foreground: Holder = { name: 'foreground', held: [] };
+  readonly #foreground: Holder & { readonly id: number } = { name: 'foreground', held: [], id: 0 };
   readonly #choices: Choices | undefined;
   readonly #stepNs: number;
+  readonly #without: ReadonlySet<string> | undefined;
+  #made = 0;
+  #locks = 0;
   /** Those that are not done, in order of creation. */
   readonly #tasks: TaskState[] = [];
-  #current: Holder = this.#foreground;
+  #current: Holder & { readonly id: number } = this.#foreground;
   /** Who stepped last, for choices; undefined for the foreground. */
   #last: TaskState | undefined = undefined;
   /** Where the next turn of tasks in order begins. */
@@ -76,8 +88,11 @@ export class Sim implements LockHost {
     this.prng = new Prng(options.seed ?? 1);
     this.checkLocks = options.checkLocks ?? false;
     this.#stepNs = stepNs;
+    this.#without = options.without;
     if (choices === 'random') this.#choices = new RandomChoices(this.prng.fork('choices'));
     else this.#choices = choices === 'in order' ? undefined : choices;
+    const { touched } = this.#choices ?? {};
+    this.touched = touched && touched.bind(this.#choices);
   }
 
   /** Who runs now: a task, or the foreground. */
@@ -93,9 +108,28 @@ export class Sim implements LockHost {
   /** Adds a task; its first step runs when the foreground next lets tasks run. */
   spawn<R>(name: string, body: Body<R> | (() => Body<R>), options: SpawnOptions = {}): Task<R> {
     const made = typeof body === 'function' ? body() : body;
-    const task = new TaskState<R>(name, made, options.daemon ?? false);
+    const task = new TaskState<R>(name, ++this.#made, made, options.daemon ?? false);
+    this.touched?.(NUMBERS, true);
+    if (options.optional && this.#without?.has(name)) {
+      task.isDone = true;
+      return task;
+    }
+    if (options.optional) this.optionalTasks.add(name);
     this.#tasks.push(task);
     return task;
+  }
+
+  /**
+   * For the explorer: the step that runs reads `key` (or changes it), something that tasks share and no lock of `Sim` guards; locks are seen
+   * without this. A step that takes no lock and touches nothing counts as touching everything.
+   */
+  touch(key: string, write = true): void {
+    this.touched?.(key, write);
+  }
+
+  nextLock(): number {
+    this.touched?.(NUMBERS, true);
+    return ++this.#locks;
   }
 
   /**
@@ -111,6 +145,13 @@ export class Sim implements LockHost {
    * could make it hold, WaitTimeoutError past the limit.
    */
   waitUntil(condition: () => boolean, options: WaitOptions = {}): void {
+    // Whoever waits in the middle of a step goes on without a choice, as soon as it can.
+    this.touched?.(undefined, true);
+    this.#waitOrThrow(condition, options);
+    this.touched?.(undefined, true);
+  }
+
+  #waitOrThrow(condition: () => boolean, options: WaitOptions): void {
     const { limit = WAIT_LIMIT_NS, what = 'a condition' } = options;
     const outcome = this.#wait(condition, this.clock.now + limit);
     if (outcome === 'holds') return;
@@ -128,7 +169,9 @@ export class Sim implements LockHost {
   /** The same where giving up is an answer, as polling a register with a timeout: false, `limit` ns later. */
   poll(condition: () => boolean, limit: number): boolean {
     const deadline = this.clock.now + limit;
+    this.touched?.(undefined, true);
     const outcome = this.#wait(condition, deadline);
+    this.touched?.(undefined, true);
     if (outcome === 'deadlock') this.clock.advanceTo(deadline);
     return outcome === 'holds';
   }
@@ -142,6 +185,7 @@ export class Sim implements LockHost {
   settle(options: WaitOptions = {}): void {
     const { limit = WAIT_LIMIT_NS } = options;
     const deadline = this.clock.now + limit;
+    this.touched?.(undefined, true);
     while (this.#stepOne()) {
       if (this.clock.now < deadline) continue;
       throw new WaitTimeoutError(
@@ -152,8 +196,9 @@ export class Sim implements LockHost {
 
   /** Runs until the given tasks, or all but daemons, are done. Errors as `waitUntil`. */
   join(tasks?: readonly Task<unknown>[], options: WaitOptions = {}): void {
+    // The foreground does nothing between the steps of others, so they are not touched.
     const what = tasks ? tasks.map((task) => task.name).join(', ') : 'all tasks';
-    this.waitUntil(
+    this.#waitOrThrow(
       () => tasks?.every((task) => task.isDone) ?? this.#tasks.every((task) => task.daemon),
       { what: `${what} to end`, ...options },
     );
@@ -212,11 +257,13 @@ export class Sim implements LockHost {
       for (const task of [...this.#tasks]) if (task.isReady) this.#step(task);
       return;
     }
+    const goOn: Option = {
+      name: `${this.#current.name} goes on from ${name}`,
+      id: this.#current.id,
+    };
     for (;;) {
       const ready = this.#tasks.filter((task) => task.isReady);
-      if (ready.length === 0) return;
-      const goOn = `${this.#current.name} goes on from ${name}`;
-      const chosen = choices.choose([goOn, ...ready.map((task) => task.name)], 0);
+      const chosen = choices.choose([goOn, ...ready], 0, true);
       const task = ready[chosen - 1];
       if (task === undefined) return;
       this.#step(task);
@@ -233,13 +280,9 @@ export class Sim implements LockHost {
 
   #chosen(choices: Choices): TaskState | undefined {
     const ready = this.#tasks.filter((task) => task.isReady);
-    if (ready.length <= 1) return ready[0];
+    if (ready.length === 0) return undefined;
     const current = this.#last === undefined ? -1 : ready.indexOf(this.#last);
-    const chosen = choices.choose(
-      ready.map((task) => task.name),
-      current,
-    );
-    return ready[chosen];
+    return ready[choices.choose(ready, current, false)];
   }
 
   #inTurn(): TaskState | undefined {
@@ -262,6 +305,7 @@ export class Sim implements LockHost {
     task.isRunning = true;
     let failed = true;
     try {
+      if (this.touched) this.#touchWaitedFor(task);
       if (next instanceof LockRequest) next.lock.take(next.exclusive);
       const { done, value } = task.body.next();
       if (done === true) this.#finish(task, value);
@@ -274,7 +318,17 @@ export class Sim implements LockHost {
       this.#current = before;
       this.#last = task;
     }
+    // A timer that fires here may do anything.
+    if ((this.clock.nextDue ?? Infinity) <= this.clock.now + this.#stepNs)
+      this.touched?.(undefined, true);
     this.clock.advanceBy(this.#stepNs);
+  }
+
+  /** A step that waited has looked at what it waited for. */
+  #touchWaitedFor({ next }: TaskState): void {
+    if (!(next instanceof Condition)) return;
+    if (next.reads) for (const key of next.reads) this.touched?.(key, false);
+    else this.touched?.(undefined, true);
   }
 
   #finish(task: TaskState, result: unknown): void {

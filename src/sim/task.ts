@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { TouchKey } from './footprint.ts';
 import type { Holder, Lock } from './lock.ts';
 import { LockRequest } from './lock.ts';
 
@@ -6,10 +7,13 @@ import { LockRequest } from './lock.ts';
 export class Condition {
   readonly what: string;
   readonly holds: () => boolean;
+  /** What it looks at; undefined where that is not known. */
+  readonly reads: readonly TouchKey[] | undefined;
 
-  constructor(what: string, holds: () => boolean) {
+  constructor(what: string, holds: () => boolean, reads?: readonly TouchKey[]) {
     this.what = what;
     this.holds = holds;
+    this.reads = reads;
   }
 }
 
@@ -31,9 +35,12 @@ export type Step = string | LockRequest | Condition | Delay;
 /** An operation in steps. Between two yields nothing else runs, so nothing may be half-changed at one. */
 export type Body<R = void> = Generator<Step, R, void>;
 
-/** `yield until('the queue is empty', () => ...)`: the next step runs once it holds. `holds` must change nothing. */
-export function until(what: string, holds: () => boolean): Condition {
-  return new Condition(what, holds);
+/**
+ * `yield until('the queue is empty', () => ...)`: the next step runs once it holds. `holds` must change nothing; `reads` is what it looks
+ * at, in the sense of `Sim.touch` (absent: anything).
+ */
+export function until(what: string, holds: () => boolean, reads?: readonly TouchKey[]): Condition {
+  return new Condition(what, holds, reads);
 }
 
 /** `yield delay(ns)`: the next step runs after that much virtual time. */
@@ -51,11 +58,15 @@ export interface Task<R = void> extends Holder {
 export interface SpawnOptions {
   /** It serves for ever: nobody waits for its end, and its waiting is not a deadlock of its own. */
   readonly daemon?: boolean;
+  /** What is explored is right without it too: the explorer may leave it out to show a failure with less. */
+  readonly optional?: boolean;
 }
 
 /** A task as the scheduler has it. */
 export class TaskState<R = unknown> implements Task<R> {
   readonly name: string;
+  /** In order of creation, from 1 on; 0 is the foreground. */
+  readonly id: number;
   readonly held: Lock[] = [];
   readonly daemon: boolean;
   readonly body: Body<R>;
@@ -66,8 +77,9 @@ export class TaskState<R = unknown> implements Task<R> {
   isDone = false;
   result: R | undefined = undefined;
 
-  constructor(name: string, body: Body<R>, daemon: boolean) {
+  constructor(name: string, id: number, body: Body<R>, daemon: boolean) {
     this.name = name;
+    this.id = id;
     this.body = body;
     this.daemon = daemon;
   }

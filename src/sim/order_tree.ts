@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Choices, Option } from './choices.ts';
+import { fromRank } from './choices.ts';
+import type { TouchKey } from './footprint.ts';
+import { Footprint } from './footprint.ts';
+
+/** Thrown out of a run whose order can differ from none that was run before. */
+export class Redundant extends Error {
+  constructor() {
+    super('an order like one that was run before');
+    this.name = 'Redundant';
+  }
+}
+
+/** A place where it is decided who runs next, on the way that is taken now. */
+interface Place {
+  /** By rank: 0 goes on with whoever ran last. */
+  readonly options: readonly Option[];
+  rank: number;
+  /** What the chosen one touches until the next place. */
+  footprint: Footprint;
+  readonly preemptions: number;
+  readonly isPreemptible: boolean;
+  /**
+   * Whoever has run first here, or at a place before with nothing between that it could notice, by id: an order that begins with it
+   * again is nothing new. ("Sleep set": Godefroid, Partial-Order Methods for the Verification of Concurrent Systems, 1996.)
+   */
+  readonly asleep: Map<number, Footprint>;
+}
+
+export interface OrderTreeOptions {
+  readonly maxPreemptions: number;
+  /** Leaves out orders that differ from others only in the order of stretches with nothing in common. */
+  readonly reduce: boolean;
+}
+
+/** All orders of a program's steps, depth first: each run takes the next way. */
+export class OrderTree implements Choices {
+  readonly #options: OrderTreeOptions;
+  readonly #way: Place[] = [];
+  #depth = 0;
+  #isRedundant = false;
+
+  constructor(options: OrderTreeOptions) {
+    this.#options = options;
+  }
+
+  /** The choices of this run, for a replay. */
+  get schedule(): number[] {
+    return this.#way
+      .slice(0, this.#depth)
+      .filter(({ options }) => options.length > 1)
+      .map(({ rank }) => rank);
+  }
+
+  /** Nobody may go on in this run: whatever came of it since does not count. */
+  get isRedundant(): boolean {
+    return this.#isRedundant;
+  }
+
+  choose(options: readonly Option[], current: number, atPoint: boolean): number {
+    const before = this.#way[this.#depth - 1];
+    if (atPoint) before?.footprint.park();
+    // Somebody may have caught it.
+    if (this.#isRedundant) throw new Redundant();
+    const ranked = options.map((_, rank) => options[fromRank(rank, current)] as Option);
+    const place = this.#way[this.#depth] ?? this.#arrive(before, ranked, current >= 0);
+    if (place.options.length !== ranked.length || !ranked.every(isSame(place))) {
+      throw new Error(
+        `the choice after ${this.#depth} others is between ${names(ranked)}, and was between ${names(place.options)}: ` +
+          `the program depends on something other than its choices`,
+      );
+    }
+    this.#depth++;
+    place.footprint = new Footprint();
+    const index = fromRank(place.rank, current);
+    if (atPoint && index === current) place.footprint.park();
+    return index;
+  }
+
+  touched(key: TouchKey | undefined, write: boolean): void {
+    const place = this.#way[this.#depth - 1];
+    if (key !== undefined) place?.footprint.touch(key, write);
+    else place?.footprint.touchEverything();
+  }
+
+  /** To the next order; false where there is none. */
+  advance(): boolean {
+    for (;;) {
+      const place = this.#way.at(-1);
+      if (!place) return false;
+      const done = place.options[place.rank] as Option;
+      if (this.#options.reduce) place.asleep.set(done.id, place.footprint);
+      place.rank = this.#nextRank(place, place.rank + 1);
+      if (place.rank >= 0) break;
+      this.#way.pop();
+    }
+    this.#depth = 0;
+    this.#isRedundant = false;
+    return true;
+  }
+
+  #arrive(before: Place | undefined, options: readonly Option[], isPreemptible: boolean): Place {
+    const asleep = new Map<number, Footprint>();
+    for (const [id, footprint] of before?.asleep ?? []) {
+      const isThere = options.some((option) => option.id === id);
+      if (isThere && before?.footprint.commutesWith(footprint)) asleep.set(id, footprint);
+    }
+    const place: Place = {
+      options,
+      rank: 0,
+      footprint: new Footprint(),
+      preemptions: before ? preemptionsAfter(before) : 0,
+      isPreemptible,
+      asleep,
+    };
+    place.rank = this.#nextRank(place, 0);
+    this.#isRedundant = place.rank < 0;
+    if (this.#isRedundant) throw new Redundant();
+    this.#way.push(place);
+    return place;
+  }
+
+  /** The first rank from `from` on that may be chosen, or -1. */
+  #nextRank({ options, asleep, isPreemptible, preemptions }: Place, from: number): number {
+    const mayPreempt = !isPreemptible || preemptions < this.#options.maxPreemptions;
+    const end = mayPreempt ? options.length : 1;
+    for (let rank = from; rank < end; rank++) {
+      if (!asleep.has((options[rank] as Option).id)) return rank;
+    }
+    return -1;
+  }
+}
+
+const preemptionsAfter = ({ preemptions, isPreemptible, rank }: Place): number =>
+  preemptions + (isPreemptible && rank > 0 ? 1 : 0);
+
+const isSame =
+  ({ options }: Place) =>
+  (option: Option, rank: number): boolean =>
+    option.id === options[rank]?.id;
+
+const names = (options: readonly Option[]): string => options.map(({ name }) => name).join(', ');
