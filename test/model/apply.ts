@@ -34,8 +34,20 @@ import {
 } from './maps.ts';
 import { PAGE, refuse, Refused } from './memory.ts';
 import { buryVdevice, dropVdevice, vdeviceAlloc, viommuAlloc } from './guests.ts';
-import { checkCache, invalidate, nestedAlloc } from './nested.ts';
-import { Access, Device, Group, Hwpt, Mock, Nested, Vdevice, Viommu } from './objects.ts';
+import { answerFaults, faultQueueAlloc, readFaults, triggerFault } from './faults.ts';
+import { checkCache, faultOf, invalidate, nestedAlloc } from './nested.ts';
+import {
+  Access,
+  Device,
+  type FaultQueue,
+  Group,
+  Hwpt,
+  Mock,
+  Nested,
+  type Open,
+  Vdevice,
+  Viommu,
+} from './objects.ts';
 import { Ioas, LAST, meets, type Source } from './space.ts';
 import type { World } from './world.ts';
 
@@ -48,7 +60,8 @@ export interface Outcome {
 const PAGE_N = BigInt(PAGE);
 const DEVICE_FLAGS = 1 | 4;
 const DIRTY = 2;
-const HWPT_FLAGS = 1 | DIRTY | 8;
+const FAULTS = 4;
+const HWPT_FLAGS = 1 | DIRTY | FAULTS | 8;
 const NO_DIRTY = 1;
 const PASIDS = 4;
 const FOR_PASIDS = 8;
@@ -198,6 +211,14 @@ function perform(world: World, step: Step): Outcome['out'] | void {
       return hwptAlloc(world, step);
     case 'nested_alloc':
       return nestedAlloc(world, step, () => respond(step));
+    case 'fault_queue_alloc':
+      return faultQueueAlloc(world, step, () => respond(step));
+    case 'trigger_fault':
+      return triggerFault(world, step);
+    case 'queue_read':
+      return readFaults(queueAt(world, step.by, step.fd), step);
+    case 'queue_write':
+      return answerFaults(world, queueAt(world, step.by, step.fd), step);
     case 'viommu_alloc':
       return viommuAlloc(world, step, () => respond(step));
     case 'vdevice_alloc':
@@ -324,6 +345,7 @@ function destroy(world: World, id: number): void {
   }
   if (object instanceof Hwpt) world.removeHwpt(object);
   if (object instanceof Nested || object instanceof Viommu) object.parent.nested--;
+  if ((object instanceof Hwpt || object instanceof Nested) && object.fault) object.fault.tables--;
   if (object instanceof Vdevice) dropVdevice(object);
   if (object instanceof Ioas) unmap(world, object, { start: 0n, last: LAST });
   world.objects.delete(id);
@@ -371,6 +393,7 @@ function hwptAlloc(world: World, step: Step & { op: 'hwpt_alloc' }): Outcome['ou
   if (step.flags & ~HWPT_FLAGS) refuse('EOPNOTSUPP');
   const dirty = (step.flags & DIRTY) !== 0;
   if (dirty && device.noDirty) refuse('EOPNOTSUPP');
+  if (step.flags & FAULTS && step.flags & NESTS) refuse('EOPNOTSUPP');
   if (step.table !== undefined && step.table > 1) refuse('EOPNOTSUPP');
   const hwpt = new Hwpt(world.freeId(), space, {
     automatic: false,
@@ -380,7 +403,10 @@ function hwptAlloc(world: World, step: Step & { op: 'hwpt_alloc' }): Outcome['ou
     nests: (step.flags & NESTS) !== 0,
   });
   const join = world.joining(space, hwpt);
+  const fault = faultOf(world, step);
   respond(step);
+  hwpt.fault = fault;
+  if (fault) fault.tables++;
   join();
   return { hwpt: hwpt.id };
 }
@@ -388,9 +414,20 @@ function hwptAlloc(world: World, step: Step & { op: 'hwpt_alloc' }): Outcome['ou
 function close(world: World, by: By, fd: number): void {
   const { fds } = world.processes[by];
   const open = fds.get(fd);
-  if (!open || (!(open instanceof Access) && open.kind !== 'dmabuf')) refuse('SKIP');
+  const isOurs = open instanceof Access || open?.kind === 'dmabuf' || open?.kind === 'queue';
+  if (!isOurs) refuse('SKIP');
   fds.delete(fd);
+  if (open) closeOpen(world, open);
+}
+
+function closeOpen(world: World, open: Open): void {
   if (open instanceof Access) closeAccess(world, open);
+  else if (open.kind === 'queue') open.queue.isOpen = false;
+}
+
+function queueAt(world: World, by: By, fd: number): FaultQueue {
+  const open = world.processes[by].fds.get(fd);
+  return open && !(open instanceof Access) && open.kind === 'queue' ? open.queue : refuse('SKIP');
 }
 
 /** A process that ends in good order closes its files first, one that is killed loses its memory first. */
@@ -398,7 +435,7 @@ function end(world: World, killed: boolean): void {
   const { fds, mm } = world.processes[1];
   world.changes++;
   if (killed) mm.end(true);
-  for (const open of fds.values()) if (open instanceof Access) closeAccess(world, open);
+  for (const open of fds.values()) closeOpen(world, open);
   if (!killed) mm.end(false);
   world.processes[1] = world.newProcess(1);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Who is attached to what, in the model: attach, detach and replace of the devices of groups. */
+import { endFaults } from './faults.ts';
 import { refuse } from './memory.ts';
 import { type Device, Hwpt, Nested, type Table } from './objects.ts';
 import { codeOf } from './maps.ts';
@@ -45,18 +46,21 @@ function attachPasidTo(device: Device, pasid: number, hwpt: Table): Change {
   checkPasid(device, pasid, hwpt);
   const commit = (): void => {
     group.pasids.set(pasid, hwpt);
+    group.attachedAs.set(pasid, device.id);
     hwpt.attached++;
   };
   return { hwpt, commit };
 }
 
-function replacePasidBy(device: Device, pasid: number, hwpt: Table): Change {
+function replacePasidBy(world: World, device: Device, pasid: number, hwpt: Table): Change {
   const { group } = device;
   const old = group.pasids.get(pasid) ?? refuse('EINVAL');
   if (old === hwpt) return { hwpt, commit: () => undefined };
   checkPasid(device, pasid, hwpt);
   const commit = (): void => {
+    endFaults(world, old, group, pasid);
     group.pasids.set(pasid, hwpt);
+    group.attachedAs.set(pasid, device.id);
     hwpt.attached++;
     old.attached--;
   };
@@ -79,6 +83,7 @@ function attachTo(device: Device, hwpt: Table): Change {
   }
   const commit = (): void => {
     reserve(device, hwpt.space);
+    if (!group.hwpt) group.attachedAs.set(0, device.id);
     group.hwpt = hwpt;
     group.attached.add(device);
     hwpt.attached++;
@@ -96,6 +101,8 @@ function replaceBy(world: World, device: Device, hwpt: Table): Change {
   checkBesidePasids(device, hwpt);
   checkDriver(device, hwpt);
   const commit = (): void => {
+    endFaults(world, old, group, 0);
+    group.attachedAs.set(0, device.id);
     for (const each of group.attached) {
       if (moves) {
         old.space.unreserve(each);
@@ -140,13 +147,14 @@ export function replacingPasid(
   target: number,
 ): Change {
   if (pasid === 0) return replacing(world, device, target);
-  return changing(world, target, 0, (hwpt) => replacePasidBy(device, pasid, hwpt), false);
+  return changing(world, target, 0, (hwpt) => replacePasidBy(world, device, pasid, hwpt), false);
 }
 
 export function detachPasid(world: World, device: Device, pasid: number): void {
   if (pasid === 0) return detach(world, device);
   const hwpt = device.group.pasids.get(pasid);
   if (!hwpt) return;
+  endFaults(world, hwpt, device.group, pasid);
   device.group.pasids.delete(pasid);
   hwpt.attached--;
 }
@@ -186,7 +194,10 @@ export function detach(world: World, device: Device): void {
   if (!hwpt || !device.isAttached) return;
   group.attached.delete(device);
   hwpt.attached--;
-  if (group.attached.size === 0) group.hwpt = undefined;
+  if (group.attached.size === 0) {
+    endFaults(world, hwpt, group, 0);
+    group.hwpt = undefined;
+  }
   hwpt.space.unreserve(device);
   if (hwpt instanceof Hwpt && hwpt.automatic && hwpt.attached === 0) world.removeHwpt(hwpt);
 }

@@ -62,6 +62,7 @@ export type Command =
       readonly flags: number;
       /** The page table type of the test driver's data; undefined: no data. */
       readonly table?: number;
+      readonly fault: Ref;
     }
   /** A guest's table on another one; `length` 0: without data. */
   | {
@@ -71,6 +72,7 @@ export type Command =
       readonly flags: number;
       readonly length: number;
       readonly value: number;
+      readonly fault: Ref;
     }
   | {
       readonly op: 'invalidate';
@@ -83,6 +85,25 @@ export type Command =
       readonly hwpt: Ref;
       readonly index: number;
       readonly value: number;
+    }
+  | { readonly op: 'fault_queue_alloc'; readonly by: By }
+  | {
+      readonly op: 'trigger_fault';
+      readonly device: Ref;
+      readonly pasid: number;
+      readonly grpid: number;
+      readonly perm: number;
+      readonly address: bigint;
+    }
+  | { readonly op: 'queue_read'; readonly by: By; readonly fd: Ref; readonly count: number }
+  /** `extra` bytes are written behind the answers. */
+  | {
+      readonly op: 'queue_write';
+      readonly by: By;
+      readonly fd: Ref;
+      readonly answers: readonly (readonly [cookie: number, code: number])[];
+      readonly extra: number;
+      readonly unmapped: boolean;
     }
   | { readonly op: 'viommu_alloc'; readonly device: Ref; readonly hwpt: Ref }
   | {

@@ -10,13 +10,15 @@ import { IommufdDevice } from '../../src/iommufd/device.ts';
 import { HwPagetable, HwptPaging } from '../../src/iommufd/hw_pagetable.ts';
 import { HwptNested } from '../../src/iommufd/hw_pagetable_nested.ts';
 import { Ioas as EngineIoas } from '../../src/iommufd/ioas.ts';
+import { FaultQueue as EngineFaultQueue } from '../../src/iommufd/fault.ts';
+import { Poll } from '../../src/kernel/file.ts';
 import { Vdevice as EngineVdevice } from '../../src/iommufd/vdevice.ts';
 import { Viommu as EngineViommu } from '../../src/iommufd/viommu.ts';
 import type { IommufdObject } from '../../src/iommufd/objects.ts';
 import type { Engine } from './engine.ts';
 import { isSameMapped, leavesOf, type Snapshot, takeSnapshot } from './tables.ts';
 import { HALF, type Page, PAGE } from './memory.ts';
-import { Device, Hwpt, Nested, Vdevice, Viommu } from './objects.ts';
+import { Device, FaultQueue, Hwpt, Nested, Vdevice, Viommu } from './objects.ts';
 import { type Area, Ioas, length, pageAt, type Range, type Source, translate } from './space.ts';
 import type { World } from './world.ts';
 
@@ -51,6 +53,7 @@ export class Comparison {
     this.checkObjects(changed);
     this.checkAccounts();
     this.checkDevices();
+    this.checkAnswers();
     this.checkTables(changed, failed);
     const { warnings } = this.engine.mock.core;
     expectSame('the last warning', warnings.at(-1), undefined);
@@ -82,6 +85,15 @@ export class Comparison {
       if (object instanceof HwptPaging && model instanceof Hwpt) {
         expectSame(`the IOAS of ${what}`, object.ioas.id, model.space.id);
         expectSame(`automatic of ${what}`, object.automatic, model.automatic);
+      }
+      if (object instanceof HwPagetable && (model instanceof Hwpt || model instanceof Nested))
+        expectSame(`the fault queue of ${what}`, object.fault?.id, model.fault?.id);
+      if (object instanceof EngineFaultQueue && model instanceof FaultQueue) {
+        const { queued, unanswered } = object.outstanding;
+        expectSame(`faults to be read of ${what}`, queued, model.queued.length);
+        expectSame(`faults to be answered of ${what}`, unanswered, model.unanswered.size);
+        const canRead = (object.pollEvents & Poll.IN) !== 0;
+        expectSame(`what poll says of ${what}`, canRead, model.queued.length > 0);
       }
       if (object instanceof EngineViommu && model instanceof Viommu)
         expectSame(`the parent of ${what}`, object.parent.id, model.parent.id);
@@ -166,6 +178,15 @@ export class Comparison {
       expectSame(`locked pages of process ${by}`, mm.locked.lockedPages, process.mm.locked);
       expectSame(`pinned pages of process ${by}`, mm.locked.pinnedPages, process.mm.pinned);
     }
+  }
+
+  /** Each device got the answers that it was to get, and each once (C13). */
+  private checkAnswers(): void {
+    const [found, expected] = [this.engine.answers, this.world.answers];
+    if (found.length > 0 || expected.length > 0)
+      expectSame('answers to devices', found.toSorted().join(), expected.toSorted().join());
+    this.engine.answers = [];
+    this.world.answers = [];
   }
 
   /** Every device is in the domain of its group, and the group is owned as often as it has bound devices. */

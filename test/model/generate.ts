@@ -29,6 +29,10 @@ const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
   ['nested_alloc', 5],
   ['viommu_alloc', 3],
   ['vdevice_alloc', 5],
+  ['fault_queue_alloc', 2],
+  ['trigger_fault', 7],
+  ['queue_read', 4],
+  ['queue_write', 4],
   ['invalidate', 4],
   ['check_iotlb', 2],
   ['add_reserved', 2],
@@ -58,6 +62,7 @@ const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
 ];
 
 const DEVICES = ['mock', 'hwpt', 'nested', 'viommu', 'vdevice', 'pasid', 'device'];
+const FAULTS = ['mock', 'hwpt', 'nested', 'device', 'fault', 'trigger', 'queue'];
 /** Only maps of files can change hands, so a sequence that has others never gets far with that. */
 const FILES_ONLY = ['map_file', 'change_process', 'mock'];
 /** What a sequence has three times as much of, by its seed: nothing, pins, nothing, devices, files, ... */
@@ -68,7 +73,7 @@ const THEMES: readonly (readonly string[])[] = [
   DEVICES,
   FILES_ONLY,
   ['access'],
-  [],
+  FAULTS,
   DEVICES,
 ];
 
@@ -78,6 +83,7 @@ export class Generator extends Draw {
   /** Sequences about devices have tables for PASIDs, which would seldom come together otherwise. */
   private readonly isAboutDevices: boolean;
   private readonly isAboutFiles: boolean;
+  private readonly isAboutFaults: boolean;
   private count = 0;
 
   constructor(world: World, seed: number) {
@@ -86,7 +92,10 @@ export class Generator extends Draw {
     const theme = THEMES[(seed + Math.floor(seed / 10)) % THEMES.length] ?? [];
     this.isAboutDevices = theme === DEVICES;
     this.isAboutFiles = theme === FILES_ONLY;
-    const times = (op: string): number => (theme.some((prefix) => op.startsWith(prefix)) ? 3 : 1);
+    this.isAboutFaults = theme === FAULTS;
+    const often = this.isAboutFaults ? 6 : 3;
+    const times = (op: string): number =>
+      theme.some((prefix) => op.startsWith(prefix)) ? often : 1;
     this.weights = WEIGHTS.map(([op, weight]) => [op, weight * times(op)]);
     this.total = this.weights.reduce((sum, [, weight]) => sum + weight, 0);
   }
@@ -156,6 +165,14 @@ export class Generator extends Draw {
         return world.of('HWPT_PAGING').some(({ nests }) => nests) && world.of('VIOMMU').length < 3;
       case 'vdevice_alloc':
         return world.of('VIOMMU').length > 0 && world.of('DEVICE').length > 0;
+      case 'fault_queue_alloc':
+        return world.of('FAULT').length < 3;
+      case 'trigger_fault':
+        return this.faulting().length > 0;
+      case 'queue_read':
+        return world.of('FAULT').some(({ isOpen, queued }) => isOpen && queued.length > 0);
+      case 'queue_write':
+        return world.of('FAULT').some(({ isOpen, unanswered }) => isOpen && unanswered.size > 0);
       case 'invalidate':
       case 'check_iotlb':
         return world.of('HWPT_NESTED').length > 0;
@@ -248,10 +265,10 @@ export class Generator extends Draw {
         return { op, ...(this.chance(2) ? {} : { value: BigInt(this.below(3)) }) };
       case 'mock': {
         const flags = this.chance(15) ? this.pick([2, 16]) : this.pick([0, 0, 1, 4, 4, 4, 5]);
-        return { op, pt: this.chance(2) ? this.pasidTable() : this.ref(), flags: flags ?? 0 };
+        return { op, pt: this.chance(3) ? this.ref() : this.table(), flags: flags ?? 0 };
       }
       case 'mock_replace':
-        return { op, mock: this.ref(), pt: this.chance(2) ? this.pasidTable() : this.ref() };
+        return { op, mock: this.ref(), pt: this.chance(3) ? this.ref() : this.table() };
       case 'pasid_attach':
       case 'pasid_replace':
         return { op, mock: this.mock(), pasid: this.pasid(), pt: this.pasidTable() };
@@ -262,10 +279,21 @@ export class Generator extends Draw {
       case 'hwpt_alloc': {
         const table = this.pick([undefined, undefined, undefined, 0, 1, 2]);
         const own = this.isAboutDevices && !this.chance(3);
-        const flags = own ? 8 : (this.pick([0, 1, 1, 2, 2, 8, 9, 10, 3, 16]) ?? 0);
+        const forFaults = this.isAboutFaults && !this.chance(3);
+        const usual = own || forFaults ? [own ? 8 : 0, 8] : [0, 1, 1, 2, 2, 8, 9, 10, 3, 16];
+        const plain = this.pick(usual) ?? 0;
+        const flags = plain | this.faultFlag();
         // An IOAS, or nothing: a table to nest on is another matter.
         const pt = this.chance(50) ? -1000 : this.below(64);
-        return { op, device: this.ref(), pt, flags, ...(table === undefined ? {} : { table }) };
+        const fault = this.ref();
+        return {
+          op,
+          device: this.ref(),
+          pt,
+          flags,
+          fault,
+          ...(table === undefined ? {} : { table }),
+        };
       }
       case 'nested_alloc': {
         // Never an address space: that is another call.
@@ -273,9 +301,17 @@ export class Generator extends Draw {
         const parents = tables.filter((table) => 'nests' in table && table.nests);
         const chosen = this.chance(8) ? undefined : this.pick(parents);
         const parent = chosen ? tables.indexOf(chosen) : this.below(64);
-        const flags = this.pick([0, 0, 0, 8, 8, 1, 2]) ?? 0;
+        const flags = (this.pick([0, 0, 0, 8, 8, 1, 2]) ?? 0) | this.faultFlag();
         const length = this.pick([4, 4, 8, 8, 8, 0, 3, 12]) ?? 4;
-        return { op, device: this.ref(), parent, flags, length, value: this.below(3) };
+        return {
+          op,
+          device: this.ref(),
+          parent,
+          flags,
+          length,
+          value: this.below(3),
+          fault: this.ref(),
+        };
       }
       case 'viommu_alloc': {
         const tables = this.world.of('HWPT_PAGING');
@@ -291,6 +327,31 @@ export class Generator extends Draw {
         ];
         const entries = Array.from({ length: this.below(5) }, entry);
         return { op, hwpt: this.ref(), otherType: this.chance(20), entries };
+      }
+      case 'fault_queue_alloc':
+        return { op, by: this.by() };
+      case 'trigger_fault': {
+        const device = this.faultingDevice();
+        const address = BigInt(this.below(16)) * PAGE_N;
+        const pasid = this.chance(3) ? this.pasid() : 0;
+        return { op, device, pasid, grpid: this.below(4), perm: this.below(16), address };
+      }
+      case 'queue_read': {
+        const { by, fd } = this.queue();
+        const count = this.chance(8) ? this.below(100) : 40 * this.below(5);
+        return { op, by, fd, count };
+      }
+      case 'queue_write': {
+        const { by, fd, queue } = this.queue();
+        const cookies = [...(queue?.unanswered.keys() ?? [])];
+        const cookie = (): number =>
+          (this.chance(8) ? undefined : this.pick(cookies)) ?? this.below(4);
+        const code = (): number => (this.chance(12) ? this.below(4) : this.below(2));
+        const answers = Array.from({ length: this.below(4) }, (): [number, number] => [
+          cookie(),
+          code(),
+        ]);
+        return { op, by, fd, answers, extra: this.chance(12) ? 4 : 0, unmapped: this.chance(30) };
       }
       case 'check_iotlb':
         return { op, hwpt: this.ref(), index: this.below(4), value: this.below(3) };
@@ -431,10 +492,10 @@ export class Generator extends Draw {
         return {
           op,
           device: this.device((each) => each.id !== 0 && !each.isAttached),
-          pt: this.ref(),
+          pt: this.chance(2) ? this.ref() : this.table(),
         };
       case 'device_replace':
-        return { op, device: this.device((each) => each.isAttached), pt: this.ref() };
+        return { op, device: this.device((each) => each.isAttached), pt: this.table() };
       case 'device_remove':
       case 'device_bind':
         return { op, device: this.device(({ id }) => id === 0) };

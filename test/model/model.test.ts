@@ -2,6 +2,8 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Errno } from '../../src/base/errno.ts';
 import { MockPagingDomain } from '../../src/drivers/mock/mock_domain.ts';
+import { IopfGroup } from '../../src/iommu/io_pgfault.ts';
+import { FaultQueue } from '../../src/iommufd/fault.ts';
 import { IoPagetable } from '../../src/iommufd/io_pagetable.ts';
 import { fromText, type Script, toText } from './commands.ts';
 import { Generator } from './generate.ts';
@@ -57,11 +59,11 @@ describe('random sequences of calls', () => {
 
   it('do every kind of step with success', () => {
     const tally = new Tally();
-    firstFailure(100, false, tally);
+    firstFailure(160, false, tally);
     const kinds = new Set([...tally.outcomes.keys()].map((key) => key.split(' ')[0]));
     const never = [...kinds].filter((kind) => !tally.outcomes.has(`${kind} OK`));
     expect(never).toEqual([]);
-    expect(kinds.size).toBe(46);
+    expect(kinds.size).toBe(50);
   });
 });
 
@@ -81,7 +83,7 @@ describe('an engine that is broken', () => {
     );
     if (!failure) return;
     const small = shrink(failure);
-    expect(small.script.steps.length).toBeLessThan(10);
+    expect(small.script.steps.length).toBeLessThan(15);
     expect(() => runScript(small.script)).toThrow(SequenceError);
   });
 
@@ -103,6 +105,21 @@ describe('an engine that is broken', () => {
   it('is noticed where a reservation outlives its device', () => {
     vi.spyOn(IoPagetable.prototype, 'unreserve').mockImplementation(() => undefined);
     expect(firstFailure(40, false)?.message).toMatch(/reserved ranges|with .* left/);
+  });
+
+  it('is noticed where faults outlive their attachment (C4, C5)', () => {
+    vi.spyOn(FaultQueue.prototype, 'respondAutomatically').mockImplementation(() => undefined);
+    expect(firstFailure(160, false)?.message).toMatch(/faults to be|answers to devices/);
+  });
+
+  it('is noticed where a device gets a second answer (C13)', () => {
+    const { respond } = IopfGroup.prototype;
+    vi.spyOn(IopfGroup.prototype, 'respond').mockImplementation(function (this: IopfGroup, code) {
+      const isFirst = respond.call(this, code);
+      this.device.iommu?.ops.pageResponse?.(this.device, { ...this.last, code });
+      return isFirst;
+    });
+    expect(firstFailure(160, false)?.message).toMatch(/answers to devices/);
   });
 });
 

@@ -3,10 +3,11 @@
 import type { Outcome } from './apply.ts';
 import type { Step } from './commands.ts';
 import { refuse } from './memory.ts';
-import { Hwpt, Nested } from './objects.ts';
+import { type FaultQueue, Hwpt, Nested } from './objects.ts';
 import type { World } from './world.ts';
 
 const FOR_PASIDS = 8;
+const FAULTS = 4;
 const ALL = 1;
 /** Bytes of the test driver's data: the least, and the most that it knows. */
 const DATA = { least: 4, most: 8 } as const;
@@ -19,16 +20,27 @@ export function nestedAlloc(
   world.get(step.device, 'DEVICE');
   const parent = world.objects.get(step.parent);
   if (!(parent instanceof Hwpt)) return refuse('EINVAL');
-  if (step.flags & ~FOR_PASIDS) refuse('EOPNOTSUPP');
+  if (step.flags & ~(FOR_PASIDS | FAULTS)) refuse('EOPNOTSUPP');
   if (step.length === 0) refuse('EOPNOTSUPP'); // no data at all
   if (!parent.nests) refuse('EINVAL');
   if (step.length < DATA.least || step.length > DATA.most) refuse('EINVAL');
   const pasid = (step.flags & FOR_PASIDS) !== 0;
   const nested = new Nested(world.freeId(), parent, pasid, step.value);
+  const fault = faultOf(world, step);
   respond();
+  nested.fault = fault;
+  if (fault) fault.tables++;
   parent.nested++;
   world.objects.set(nested.id, nested);
   return { hwpt: nested.id };
+}
+
+/** The queue that a new table's faults go to: looked up last of all. */
+export function faultOf(
+  world: World,
+  { flags, fault }: { flags: number; fault: number },
+): FaultQueue | undefined {
+  return flags & FAULTS ? world.get(fault, 'FAULT') : undefined;
 }
 
 /** Entries before a bad one are done. How many is written back whatever happens, and an EFAULT of that comes before all else. */

@@ -3,6 +3,54 @@
 import type { File, Mm, User } from './memory.ts';
 import type { DmaBuf, Ioas, Piece, Range } from './space.ts';
 
+/** A page fault that waits: of which attachment, and what its record shows. */
+export interface Fault {
+  readonly group: Group;
+  readonly slot: number;
+  readonly from: Device;
+  /** The id of the device through which its group was attached. */
+  readonly attachedAs: number;
+  readonly pasid: number;
+  readonly grpid: number;
+  readonly perm: number;
+  readonly address: bigint;
+}
+
+export class FaultQueue {
+  readonly kind = 'FAULT';
+  readonly id: number;
+  queued: Fault[] = [];
+  /** Those that were read, by cookie. */
+  readonly unanswered = new Map<number, Fault>();
+  givesZero = false;
+  isOpen = true;
+  tables = 0;
+
+  constructor(id: number) {
+    this.id = id;
+  }
+
+  get users(): number {
+    return 1 + (this.isOpen ? 1 : 0) + this.tables;
+  }
+
+  freeCookie(): number {
+    let cookie = this.givesZero ? 0 : 1;
+    while (this.unanswered.has(cookie)) cookie++;
+    return cookie;
+  }
+}
+
+/** The descriptor of a queue. */
+export class FaultFile {
+  readonly kind = 'queue';
+  readonly queue: FaultQueue;
+
+  constructor(queue: FaultQueue) {
+    this.queue = queue;
+  }
+}
+
 export class Hwpt {
   readonly kind = 'HWPT_PAGING';
   readonly id: number;
@@ -18,6 +66,8 @@ export class Hwpt {
   nested = 0;
   /** Attachments: of devices, and of PASIDs. */
   attached = 0;
+  /** Where its page faults go. */
+  fault: FaultQueue | undefined = undefined;
 
   constructor(
     id: number,
@@ -51,6 +101,7 @@ export class Nested {
   readonly dirty = false;
   readonly cache: number[];
   attached = 0;
+  fault: FaultQueue | undefined = undefined;
 
   constructor(id: number, parent: Hwpt, pasid: boolean, value: number) {
     this.id = id;
@@ -114,6 +165,8 @@ export class Group {
   readonly attached = new Set<Device>();
   /** The tables of PASIDs; only mock devices, which are alone in their groups, have them. */
   readonly pasids = new Map<number, Table>();
+  /** By PASID: the id of the device that was attached, or with which a table was replaced. */
+  readonly attachedAs = new Map<number, number>();
 }
 
 /** A device of the machine; `id` is 0 while it is not bound. */
@@ -182,11 +235,11 @@ export class Access {
   }
 }
 
-export type Object_ = Ioas | Table | Viommu | Vdevice | Device | Mock | Access;
+export type Object_ = Ioas | Table | FaultQueue | Viommu | Vdevice | Device | Mock | Access;
 
 /** What a descriptor stands for. */
 export type Open =
-  { readonly kind: 'iommufd' } | File | DmaBuf | Access | { readonly kind: 'pipe' };
+  { readonly kind: 'iommufd' } | File | DmaBuf | Access | FaultFile | { readonly kind: 'pipe' };
 
 export interface Process {
   readonly mm: Mm;

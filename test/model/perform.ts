@@ -16,6 +16,7 @@ import type { IoctlResult } from '../../src/kernel/file.ts';
 import type { Outcome } from './apply.ts';
 import type { Step } from './commands.ts';
 import { DATA, type Engine, uapi } from './engine.ts';
+import { performFault } from './perform_fault.ts';
 import { PAGE } from './memory.ts';
 import { FIRST_FD, FILES } from './world.ts';
 
@@ -26,7 +27,7 @@ export interface EngineOutcome extends Outcome {
   readonly why: string;
 }
 
-function answer<T>(
+export function answer<T>(
   { result, reply }: Call<T>,
   out: (reply: T, value: number) => Outcome['out'] = () => ({}),
 ): EngineOutcome {
@@ -126,6 +127,11 @@ export function perform(engine: Engine, step: Step): EngineOutcome {
       return hwptAlloc(engine, step);
     case 'nested_alloc':
       return nestedAlloc(engine, step);
+    case 'fault_queue_alloc':
+    case 'trigger_fault':
+    case 'queue_read':
+    case 'queue_write':
+      return performFault(engine, step);
     case 'viommu_alloc': {
       const fields = { type: IOMMU_VIOMMU_TYPE_SELFTEST, dev_id: step.device, hwpt_id: step.hwpt };
       const { IOMMU_VIOMMU_ALLOC, iommu_viommu_alloc } = uapi;
@@ -179,7 +185,13 @@ function hwptAlloc(engine: Engine, step: Step & { op: 'hwpt_alloc' }): EngineOut
           data_len: test.iommu_hwpt_selftest.size,
           data_uptr: DATA,
         };
-  const fields = { flags: step.flags, dev_id: step.device, pt_id: step.pt, ...data };
+  const fields = {
+    flags: step.flags,
+    dev_id: step.device,
+    pt_id: step.pt,
+    fault_id: step.fault,
+    ...data,
+  };
   const call = engine.ioctl(0, uapi.IOMMU_HWPT_ALLOC, uapi.iommu_hwpt_alloc, fields, step.readOnly);
   return answer(call, ({ out_hwpt_id: hwpt }) => ({ hwpt }));
 }
@@ -191,7 +203,13 @@ function nestedAlloc(engine: Engine, step: Step & { op: 'nested_alloc' }): Engin
   new DataView(args.buffer, args.byteOffset).setUint32(PAGE, value, true);
   const data =
     length === 0 ? {} : { data_type: IOMMU_HWPT_DATA_SELFTEST, data_len: length, data_uptr: DATA };
-  const fields = { flags: step.flags, dev_id: step.device, pt_id: step.parent, ...data };
+  const fields = {
+    flags: step.flags,
+    dev_id: step.device,
+    pt_id: step.parent,
+    fault_id: step.fault,
+    ...data,
+  };
   const call = engine.ioctl(0, uapi.IOMMU_HWPT_ALLOC, uapi.iommu_hwpt_alloc, fields, step.readOnly);
   return answer(call, ({ out_hwpt_id: hwpt }) => ({ hwpt }));
 }

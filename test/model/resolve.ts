@@ -47,13 +47,20 @@ export function resolve(world: World, step: Step): Step {
         ...step,
         device: world.idOf(step.device, 'DEVICE'),
         pt: world.idOf(step.pt, 'IOAS'),
+        fault: world.idOf(step.fault, 'FAULT'),
       };
     case 'nested_alloc':
       return {
         ...step,
         device: world.idOf(step.device, 'DEVICE'),
         parent: world.idOf(step.parent, 'HWPT_PAGING', 'HWPT_NESTED'),
+        fault: world.idOf(step.fault, 'FAULT'),
       };
+    case 'trigger_fault':
+      return { ...step, device: world.idOf(step.device, 'DEVICE') };
+    case 'queue_read':
+    case 'queue_write':
+      return { ...step, fd: world.fdOf(step.fd, step.by, ['queue']) };
     case 'viommu_alloc':
       return {
         ...step,
@@ -83,7 +90,7 @@ export function resolve(world: World, step: Step): Step {
     case 'access_rw':
       return { ...step, fd: world.fdOf(step.fd, step.by, ['access']) };
     case 'close':
-      return { ...step, fd: world.fdOf(step.fd, step.by, ['access', 'dmabuf']) };
+      return { ...step, fd: world.fdOf(step.fd, step.by, ['access', 'dmabuf', 'queue']) };
     case 'dmabuf_revoke':
       return { ...step, fd: world.fdOf(step.fd, step.by, ['dmabuf']) };
     default:

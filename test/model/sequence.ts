@@ -62,8 +62,9 @@ class Sequence {
   }
 
   step(step: Step): void {
-    const resolved = resolve(this.world, step);
-    const found = this.faults ? this.failEach(resolved) : perform(this.engine, resolved);
+    const resolved = this.faults ? failable(resolve(this.world, step)) : resolve(this.world, step);
+    const sweeps = this.faults && step.op !== 'trigger_fault';
+    const found = sweeps ? this.failEach(resolved) : perform(this.engine, resolved);
     const before = this.world.changes;
     const expected = apply(this.world, resolved);
     compareOutcomes(found, expected);
@@ -136,6 +137,14 @@ class Sequence {
         `left at the end: ${bad.map(([what, count]) => `${what}: ${count}`).join(', ')}`,
       );
   }
+}
+
+/**
+ * A step whose failure shows. A read of several groups that fails at the second has read the first; a trigger never says what
+ * became of its fault.
+ */
+function failable(step: Step): Step {
+  return step.op === 'queue_read' ? { ...step, count: Math.min(step.count, 79) } : step;
 }
 
 function compareOutcomes(found: EngineOutcome, expected: Outcome): void {

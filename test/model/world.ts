@@ -14,6 +14,7 @@ import {
 import {
   Access,
   type Device,
+  type FaultQueue,
   type Group,
   type Hwpt,
   type Mock,
@@ -48,6 +49,7 @@ type Kinds = {
   DEVICE: Device;
   SELFTEST: Mock;
   ACCESS: Access;
+  FAULT: FaultQueue;
 };
 
 export class World {
@@ -61,6 +63,8 @@ export class World {
   /** The devices of `device_*` commands, in order of creation. */
   readonly devices: Device[] = [];
   mode: Exclude<AccountMode, 'none'> = 'user';
+  /** Answers that devices got since they were compared last: group and code. */
+  answers: string[] = [];
   /** Counts what could have changed translations and pins, so that they are compared only then. */
   changes = 0;
   private readonly setup: Setup;
