@@ -2,5 +2,9 @@
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
-  test: { include: ['{src,host,cli,test,tools}/**/*.test.ts'], exclude: ['node_modules', 'dist'] },
+  test: {
+    include: ['{src,host,cli,test,tools}/**/*.test.ts'],
+    exclude: ['node_modules', 'dist'],
+    setupFiles: ['test/setup.ts'],
+  },
 });

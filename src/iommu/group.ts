@@ -2,7 +2,7 @@
 import { Errno } from '../base/errno.ts';
 import { lockClass, Mutex } from '../sim/lock.ts';
 import type { IommuCore } from './core.ts';
-import type { Device } from './device.ts';
+import { type Device, NO_PASID } from './device.ts';
 import { type Domain, DomainType } from './domain.ts';
 import { AttachHandle } from './handle.ts';
 import { mergeResvRegions, type ResvRegion } from './reserved.ts';
@@ -35,6 +35,8 @@ export class IommuGroup {
   /** Who may attach: any value, compared by identity; undefined exactly while `ownerCount` is 0. */
   owner: unknown = undefined;
   ownerCount = 0;
+  /** Told when another domain is in force: nothing of the one before is used any more. `pasid` 0: of requests without one. */
+  onChange: ((pasid: number) => void) | undefined = undefined;
   /** What is attached at each PASID; at 0 (no PASID) only where it was attached with a handle. */
   readonly pasids = new Map<number, AttachHandle | Domain>();
 
@@ -76,6 +78,7 @@ export class IommuGroup {
       return rc;
     }
     this.domain = domain;
+    this.onChange?.(NO_PASID);
     return result;
   }
 

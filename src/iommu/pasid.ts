@@ -62,6 +62,7 @@ export function detachPasid(device: Device, pasid: number, domain: Domain): void
   group.core.locked(group, () => {
     for (const user of users(group)) removePasid(user, pasid, domain);
     group.pasids.delete(pasid);
+    group.onChange?.(pasid);
   });
 }
 
@@ -74,6 +75,7 @@ const isCompatible = (ops: IommuOps, domain: Domain): boolean =>
 function store(group: IommuGroup, pasid: number, domain: Domain, handle: AttachHandle): void {
   handle.domain = domain;
   group.pasids.set(pasid, handle);
+  group.onChange?.(pasid);
 }
 
 /** All devices or none (B3): those done before a refusal go back to the old domain, or to none where there was none. */

@@ -26,6 +26,12 @@ export interface PtDomainOptions {
   readonly dirtyTracking?: boolean;
 }
 
+/** Told when a domain's flush is over. */
+export interface DomainWatcher {
+  /** From now on nobody uses what was in `gather`'s range before. */
+  synced(domain: PtDomain, gather: IotlbGather): void;
+}
+
 /**
  * A paging domain whose table is one of generic_pt: what nearly every driver's is. A driver adds how devices are attached
  * and, where its hardware caches translations, how they are flushed.
@@ -39,7 +45,10 @@ export abstract class PtDomain
   readonly apertureStart: bigint;
   readonly apertureLast: bigint;
   readonly dirty: DirtyOps | undefined;
+  /** Who wants to know what software takes for forgotten by all hardware. */
+  watcher: DomainWatcher | undefined = undefined;
   #isTracking = false;
+  #flushes = 0;
   /** For whole operations, which leave nothing in it. */
   readonly #gather = new IotlbGather();
 
@@ -78,9 +87,17 @@ export abstract class PtDomain
     return isAligned(iova, start) ? unmap(this.table, start, frames, gather) : 0;
   }
 
+  /** The hardware is being told of what has changed: it may still use what was there before. */
+  get isFlushing(): boolean {
+    return this.#flushes > 0;
+  }
+
   iotlbSync(gather: IotlbGather): void {
     if (gather.isEmpty) return;
+    this.#flushes++;
     this.flush(gather);
+    this.#flushes--;
+    this.watcher?.synced(this, gather);
     for (const table of gather.tables) this.table.ram.free(table);
     gather.reset();
   }

@@ -10,6 +10,7 @@ import { Sim } from '../sim/sim.ts';
 import { LocalVfioClient } from '../vfio/local_client.ts';
 import type { MachineDescription, PciDeviceDescription } from './description.ts';
 import { Machine } from './machine.ts';
+import { staleDefault } from './stale_default.ts';
 
 const { VFIO_PCI_CONFIG_REGION_INDEX: CONFIG, VFIO_PCI_BAR0_REGION_INDEX: BAR0 } = vfio;
 const BASE = 0x1000;
@@ -314,7 +315,11 @@ describe('what a device keeps of translations', () => {
   });
 
   it('of a device that lies lets it write to memory that was unmapped: the DMA is seen', () => {
+    const stale: string[] = [];
+    const { report } = staleDefault;
+    staleDefault.report = ({ text }) => stale.push(text);
     const it = setUp();
+    staleDefault.report = report;
     it.attach(it.ioas);
     it.map();
     it.set(0x20, 2);
@@ -323,6 +328,9 @@ describe('what a device keeps of translations', () => {
     it.unmap();
     expect(it.run(CACHED_WRITE)).toBe(DONE);
     expect(it.events.at(-1)).toMatchObject({ translated: true, fault: undefined });
+    expect(stale).toEqual([
+      expect.stringMatching(/by the device TLB, .* unmapped .* not done: device TLB, device 0000:/),
+    ]);
   });
 
   it('does not escape dirty tracking, which it is forgotten for', () => {
@@ -393,7 +401,7 @@ describe('DMA by what a device keeps against unmap and detach, in every order', 
   });
 
   it('a device that lies is found', () => {
-    expect(() => race(4, (it) => void it.unmap())).toThrow('taken away');
+    expect(() => race(4, (it) => void it.unmap())).toThrow('stale translation');
   });
 });
 

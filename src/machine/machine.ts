@@ -2,6 +2,7 @@
 import { MockIommu } from '../drivers/mock/mock_iommu.ts';
 import { IntelIommu } from '../drivers/intel/intel_iommu.ts';
 import { PagingIommu } from '../drivers/paging/paging_iommu.ts';
+import type { Device } from '../iommu/device.ts';
 import { Iommufd } from '../iommufd/iommufd.ts';
 import type { ClientMemory } from '../memory/client_memory.ts';
 import { Ram } from '../memory/ram.ts';
@@ -14,6 +15,8 @@ import type { MachineDescription, MockIommuDescription } from './description.ts'
 import { MockShapes } from './mock_shapes.ts';
 import { makePciDevices, placeBars } from './pci_devices.ts';
 import { defaultMachine } from './presets.ts';
+import { staleDefault } from './stale_default.ts';
+import { type StaleTranslation, StaleTranslations } from './stale_translations.ts';
 import { MachineVtd } from './vtd.ts';
 
 /** A whole machine: which IOMMUs it has, with their drivers and devices, behind one /dev/iommu. */
@@ -30,16 +33,30 @@ export class Machine {
   dmaObserver: DmaObserver | undefined = undefined;
 
   readonly #translators = new Map<PciFunction, Translator>();
+  readonly #translatorsByDevice = new Map<Device, Translator>();
 
   /** RangeError where the description cannot be: a PCI address that is none, or that two functions have. */
-  constructor(options: { readonly description?: MachineDescription; readonly sim?: Sim } = {}) {
-    const { description = defaultMachine, sim = new Sim() } = options;
+  constructor(
+    options: {
+      readonly description?: MachineDescription;
+      readonly sim?: Sim;
+      /** Compares each DMA with what software is entitled to expect, and tells what differs. Costs a walk for each. */
+      readonly onStale?: ((found: StaleTranslation) => void) | undefined;
+    } = {},
+  ) {
+    const {
+      description = defaultMachine,
+      sim = new Sim(),
+      onStale = staleDefault.report,
+    } = options;
     this.description = description;
     this.iommufd = new Iommufd({ sim });
     this.ram = new Ram({ faults: sim.faults });
     const mocks: { readonly description: MockIommuDescription; readonly mock: MockIommu }[] = [];
     const functions: PciFunction[] = [];
-    const pci = { sim, memory: this.memory, observer: () => this.dmaObserver };
+    const witness =
+      onStale && new StaleTranslations((device) => this.#translatorsByDevice.get(device), onStale);
+    const pci = { sim, memory: this.memory, observer: () => this.dmaObserver, witness };
     let driver: IntelIommu | undefined;
     const intel = (): IntelIommu => (driver ??= new IntelIommu(this.iommufd.core));
     for (const iommu of description.iommus) {
@@ -56,7 +73,11 @@ export class Machine {
                 iommu.mode ?? 'scalable',
               );
         const behind = makePciDevices(pci, made, iommu);
-        for (const fn of behind) this.#translators.set(fn, made);
+        for (const fn of behind) {
+          this.#translators.set(fn, made);
+          this.#translatorsByDevice.set(fn.device, made);
+          witness?.follow(fn.device);
+        }
         functions.push(...behind);
       }
     }

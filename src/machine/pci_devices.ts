@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { ISOLATING } from '../pci/acs.ts';
 import { parsePciAddress, type PciAddress, pciAddressOf } from '../pci/address.ts';
-import type { DmaMemory, DmaObserver, DmaPath } from '../pci/dma.ts';
+import type { DmaMemory, DmaObserver, DmaPath, DmaWitness } from '../pci/dma.ts';
 import { Edu } from '../pci/endpoints/edu/edu.ts';
 import { IommuTest } from '../pci/endpoints/iommu_test/iommu_test.ts';
 import type { PciFunction } from '../pci/function.ts';
@@ -16,6 +16,7 @@ export interface PciMachine {
   readonly sim: Sim;
   readonly memory: DmaMemory;
   observer(): DmaObserver | undefined;
+  readonly witness?: DmaWitness | undefined;
 }
 
 /** An IOMMU that functions can be put behind. */
@@ -85,8 +86,8 @@ export function makePciDevices(
   iommu: PciIommu,
   description: PciIommuDescription,
 ): PciFunction[] {
-  const { memory, observer } = machine;
-  const path = { translator: iommu, memory, observer };
+  const { memory, observer, witness } = machine;
+  const path = { translator: iommu, memory, observer, witness };
   const addresses = description.devices.map(({ name, address }) => addressOf(name, address));
   const groups = new Map<PciFunction, string | undefined>();
   for (const [i, one] of description.devices.entries()) {

@@ -15,6 +15,8 @@ import type { PciFunction } from '../pci/function.ts';
 import {
   type DmaAccess,
   type ExplainedWay,
+  type InvalidationNotice,
+  type TranslationCache,
   RequestMode,
   TranslationCause,
   type TranslatedRun,
@@ -61,6 +63,14 @@ export class MachineVtd implements Translator {
     const unit = driver.addUnit(name, this.model.hardware);
     if (typeof unit === 'number') throw new Error(`${name} does not start (${unit})`);
     this.unit = unit;
+  }
+
+  get caches(): readonly TranslationCache[] {
+    return this.model.caches;
+  }
+
+  set onInvalidation(told: ((notice: InvalidationNotice) => void) | undefined) {
+    this.model.invalidation.told = told;
   }
 
   /** A function appears behind it; those with the same `group` share one. 0, or a negative errno. */

@@ -56,12 +56,32 @@ export interface DmaMemory {
   write(frame: number, offset: number, from: Uint8Array): boolean;
 }
 
+/** A piece of a request that was let through, or refused, as the IOMMU had it. */
+export interface Translated {
+  readonly device: Device;
+  readonly pasid: number;
+  readonly iova: bigint;
+  readonly access: DmaAccess;
+  /** Bits of `RequestMode`. */
+  readonly mode: number;
+  /** The frame that it leads to; undefined where it was refused. */
+  readonly frame: number | undefined;
+  /** The function had the translation from ATS. */
+  readonly byDevice: boolean;
+}
+
+/** Compares what each access was let through to with what software expects; it changes nothing. */
+export interface DmaWitness {
+  sees(translated: Translated): void;
+}
+
 /** What a function's requests go through. */
 export interface DmaPath {
   readonly translator: Translator;
   readonly memory: DmaMemory;
   /** Asked for each event, so that it can be set at any time. */
   observer(): DmaObserver | undefined;
+  readonly witness?: DmaWitness | undefined;
 }
 
 interface Piece {
@@ -130,6 +150,7 @@ export class DmaPort {
     if (fault && fault.cause !== DmaCause.BUS_MASTER_OFF) this.#onAbort(access);
     if (fault && access === 'read') bytes.fill(0xff);
     const frame = fault ? undefined : at.frame;
+    if (!fault && this.#path.witness) this.#testify(access, iova, pasid, 0, frame, true);
     const what = { bdf: this.#bdf, pasid, access, iova, length: bytes.length, fault, frame };
     this.#path.observer()?.dma?.({ ...what, translated: true });
     return fault;
@@ -180,6 +201,8 @@ export class DmaPort {
     for (let done = 0; done < length;) {
       const at = done === 0 ? iova : iova + BigInt(done);
       const run = this.#path.translator.translate(this.#device, pasid, at, access, mode);
+      const frame = isFault(run) ? undefined : run.frame;
+      if (this.#path.witness) this.#testify(access, at, pasid, mode, frame, false);
       if (isFault(run)) return run;
       const bytes = Math.min(run.bytes, length - done);
       const last = pieces.at(-1);
@@ -188,6 +211,18 @@ export class DmaPort {
       done += bytes;
     }
     return pieces;
+  }
+
+  #testify(
+    access: DmaAccess,
+    iova: bigint,
+    pasid: number,
+    mode: number,
+    frame: number | undefined,
+    byDevice: boolean,
+  ): void {
+    const device = this.#device;
+    this.#path.witness?.sees({ device, pasid, iova, access, mode, frame, byDevice });
   }
 
   #move(

@@ -55,8 +55,27 @@ export interface Translator {
   ): TranslatedRun | TranslationFault;
   /** The way of an address through the tables, for people. */
   explain?(device: Device, pasid: number, iova: bigint): ExplainedWay;
+  /** What it keeps of the tables, in the order in which a checker empties it: what lies nearest to the device first. */
+  readonly caches?: readonly TranslationCache[];
+  /** Told what software asks it to forget. */
+  onInvalidation?: ((notice: InvalidationNotice) => void) | undefined;
   /** Absent: it has neither ATS nor PRI; translation requests are unsupported, and nobody takes page requests. */
   readonly ats?: AtsTranslator | undefined;
+}
+
+/** Software asks an IOMMU to forget something. */
+export interface InvalidationNotice {
+  /** The name of a {@link TranslationCache}, or `device TLB`. */
+  readonly cache: string;
+  readonly text: string;
+  /** The addresses that it names, in bytes, `last` inclusive; all where absent. */
+  readonly range?: { readonly first: bigint; readonly last: bigint };
+}
+
+/** A cache that can be emptied by itself, which no software could. */
+export interface TranslationCache {
+  readonly name: string;
+  clear(): void;
 }
 
 /** Entries of tables in words, and where they end. */

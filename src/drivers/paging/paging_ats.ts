@@ -16,6 +16,7 @@ import {
   type TranslationRequest,
 } from '../../pci/ats_messages.ts';
 import { translationInDomain } from '../../pci/domain_translation.ts';
+import type { InvalidationNotice } from '../../pci/translator.ts';
 import type { PciFunction } from '../../pci/function.ts';
 import { Invalidator } from '../../pci/invalidator.ts';
 import type { PriCapability } from '../../pci/pri.ts';
@@ -50,6 +51,7 @@ export class PagingAts implements AtsTranslator {
   readonly #domainAt: DomainAt;
   readonly #queue: IopfQueue;
   readonly #ports = new Map<Device, Port>();
+  onInvalidation: ((notice: InvalidationNotice) => void) | undefined = undefined;
   /** Devices with faults on by the PRI that they share. */
   readonly #priUsers = new Map<PriCapability, number>();
 
@@ -146,6 +148,8 @@ export class PagingAts implements AtsTranslator {
     if (!port || port.isDistrusted) return;
     const prefix = pasid === NO_PASID ? undefined : pasid;
     const range = coveringRange(first, last);
+    const text = `device TLB, device ${device.name}${prefix === undefined ? '' : `, PASID ${prefix}`}`;
+    this.onInvalidation?.({ cache: 'device TLB', text, range: { first, last } });
     if (port.invalidator.invalidate(prefix, range) !== 'TIMEOUT') return;
     port.isDistrusted = true;
     this.#core.warn(

@@ -15,6 +15,7 @@ import { translateInDomain } from '../../pci/domain_translation.ts';
 import {
   type DmaAccess,
   type ExplainedWay,
+  type InvalidationNotice,
   type TranslatedRun,
   type TranslationFault,
   type Translator,
@@ -96,6 +97,10 @@ export class PagingIommu implements Translator, PagingHardware {
     this.#devices.delete(device);
     this.#table.delete(device);
     this.#pasids.delete(device);
+  }
+
+  set onInvalidation(told: ((notice: InvalidationNotice) => void) | undefined) {
+    this.ats.onInvalidation = told;
   }
 
   explain(device: Device, pasid: number, iova: bigint): ExplainedWay {

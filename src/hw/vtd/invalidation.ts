@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Bindings } from './bindings.ts';
 import type { Capabilities } from './capabilities.ts';
+import { type InvalidationWords, invalidationWords } from './invalidation_text.ts';
 import type { Iotlb, Scope } from './iotlb.ts';
 import { Iqei } from './registers.ts';
 import type { Walker } from './walker.ts';
@@ -52,6 +53,8 @@ export const STRAY_ANSWER = -2;
 /** What each request for invalidation does to the caches, from queue and registers alike. */
 export class Invalidation {
   deviceTlbs: DeviceTlbs | undefined = undefined;
+  /** Told of each request that was made, in words. */
+  told: ((request: InvalidationWords) => void) | undefined = undefined;
   readonly #caps: Capabilities;
   readonly #bindings: Bindings;
   readonly #iotlb: Iotlb;
@@ -95,6 +98,7 @@ export class Invalidation {
     if (bad !== 0) return bad;
     const did = (w0 >>> 16) & 0xffff;
     const granularity = (w0 >>> 4) & 3;
+    this.told?.(invalidationWords(words));
     switch (w0 & 0xf) {
       case DescriptorType.CONTEXT:
         return this.context(granularity, did, w1 & 0xffff, (w1 >>> 16) & 3) === 0

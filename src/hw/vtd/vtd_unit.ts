@@ -120,6 +120,16 @@ export class VtdUnit {
     );
   }
 
+  /** What it keeps, each of which can be emptied by itself: for checkers. The nearest to the device comes first. */
+  get caches(): { readonly name: string; clear(): void }[] {
+    return [
+      { name: 'IOTLB', clear: () => this.#iotlb.clear() },
+      { name: 'paging-structure caches', clear: () => this.#walker.clear() },
+      { name: 'PASID cache', clear: () => this.#bindings.clearPasids() },
+      { name: 'context cache', clear: () => this.#bindings.clearContexts() },
+    ];
+  }
+
   /** Accesses of this requester snoop, whatever they ask for (PGSNP). */
   forcesSnoop(sid: number, pasid: number): boolean {
     return this.#bindings.find(sid, pasid).forcesSnoop;
