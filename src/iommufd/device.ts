@@ -67,6 +67,7 @@ export class IommufdDevice extends IommufdObject {
       context.objects.reserve(bound);
       if (!selftest) context.get();
       context.objects.finalize(bound);
+      group.bound.add(bound);
       return bound;
     });
   }
@@ -82,6 +83,7 @@ export class IommufdDevice extends IommufdObject {
   }
 
   override destroy(): void {
+    this.group.bound.delete(this);
     releaseDmaOwner(this.device);
     this.context.groups.put(this.group);
     if (!this.selftest) this.context.put();

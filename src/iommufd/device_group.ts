@@ -21,6 +21,8 @@ export interface Attachment {
 export class DeviceGroup {
   readonly group: IommuGroup;
   readonly attachments = new Map<number, Attachment>();
+  /** Its devices that are bound, attached or not (B2). */
+  readonly bound = new Set<IommufdDevice>();
   /** Start of the window for software MSI; undefined while no device has told. Set once a group (B6). */
   softwareMsiStart: bigint | undefined = undefined;
   references = 1;

@@ -394,4 +394,20 @@ describe('devices', () => {
     }
     expect(answers).toHaveLength(2);
   });
+
+  it('C2: lead back to their object also where another attached their group, and to one that is there where they went', () => {
+    const [first, second] = [bind({ group: 1 }), bind({ group: 1 })];
+    attachDevice(first.bound, NO_PASID, faulting());
+    const request = { flags: 2, pasid: 0, grpid: 1, perm: 1, addr: 0n };
+    reportDeviceFault(second.device, request);
+    reportDeviceFault(second.device, { ...request, grpid: 2 });
+    expect(read(FAULT)).toBe(FAULT);
+    expect(word(0, 1)).toBe(second.bound.id);
+    second.bound.unbind();
+    expect(client.call('IOMMU_IOAS_ALLOC', {}).out_ioas_id).toBe(second.bound.id);
+    expect(read(FAULT)).toBe(FAULT);
+    expect(word(0, 1)).toBe(first.bound.id);
+    detachDevice(client.file.context, first.bound, NO_PASID);
+    first.bound.unbind();
+  });
 });

@@ -195,11 +195,16 @@ export class FaultQueue extends EventQueue implements FaultHandler {
   }
 }
 
-/** C2: the object of the device that asked; a group of several is attached through one of them. */
+/**
+ * C2: the object of the device that asked, attached itself or through another of its group. Where it is not bound any more: one through
+ * which the group is attached, so that the id is never somebody else's.
+ */
 function deviceIdOf({ device }: IopfGroup, handle: DeviceHandle): number {
-  for (const { devices } of handle.device.group.attachments.values())
-    for (const each of devices) if (each.device === device) return each.id;
-  return handle.device.id;
+  const { bound, attachments } = handle.device.group;
+  for (const each of bound) if (each.device === device) return each.id;
+  const attachment = [...attachments.values()].find(({ hwpt }) => hwpt.domain === handle.domain);
+  const [first = handle.device] = attachment?.devices ?? [];
+  return attachment?.devices.has(handle.device) ? handle.device.id : first.id;
 }
 
 /** IOMMU_FAULT_QUEUE_ALLOC */
