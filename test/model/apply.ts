@@ -1,15 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One step in the model: what it answers and what it changes. */
-import {
-  accessAt,
-  checkJoin,
-  checkRequest,
-  closeAccess,
-  copy,
-  creating,
-  pinning,
-  replaceIoas,
-} from './accesses.ts';
+import { checkJoin } from './accesses.ts';
 import {
   attaching,
   attachingPasid,
@@ -18,44 +9,26 @@ import {
   replacing,
   replacingPasid,
 } from './attach.ts';
+import { performClient } from './apply_client.ts';
 import { performDevice } from './apply_device.ts';
-import type { By, Step } from './commands.ts';
-import {
-  changeProcess,
-  checkMap,
-  checkMapFlags,
-  checkRefs,
-  dropItem,
-  isWriting,
-  makeSource,
-  mapSlices,
-  slicesOf,
-  unmap,
-} from './maps.ts';
+import type { Step } from './commands.ts';
+import { checkMapFlags, isWriting, makeSource, mapSlices, slicesOf, unmap } from './maps.ts';
 import { PAGE, refuse, Refused } from './memory.ts';
-import { buryVdevice, dropVdevice, vdeviceAlloc, viommuAlloc } from './guests.ts';
-import { answerFaults, faultQueueAlloc, readFaults, triggerFault } from './faults.ts';
-import { checkCache, faultOf, invalidate, nestedAlloc } from './nested.ts';
+import type { Outcome } from './outcome.ts';
 import {
-  Access,
-  Device,
-  type FaultQueue,
-  Group,
-  Hwpt,
-  Mock,
-  Nested,
-  type Open,
-  Vdevice,
-  Viommu,
-} from './objects.ts';
+  FaultQueue,
+  queueAlloc,
+  queueAt,
+  readFaults,
+  report,
+  triggerFault,
+  writeAnswers,
+} from './faults.ts';
+import { buryVdevice, dropVdevice, vdeviceAlloc, viommuAlloc } from './guests.ts';
+import { checkCache, invalidate, nestedAlloc } from './nested.ts';
+import { Access, Device, Group, Hwpt, Mock, Nested, Vdevice, Viommu } from './objects.ts';
 import { Ioas, LAST, meets, type Source } from './space.ts';
 import type { World } from './world.ts';
-
-/** How a step ends: `OK` or an errno, and what it answers. */
-export interface Outcome {
-  readonly code: string;
-  readonly out: Readonly<Record<string, unknown>>;
-}
 
 const PAGE_N = BigInt(PAGE);
 const DEVICE_FLAGS = 1 | 4;
@@ -66,6 +39,9 @@ const NO_DIRTY = 1;
 const PASIDS = 4;
 const FOR_PASIDS = 8;
 const NESTS = 1;
+/** What poll answers: readable (POLLIN and POLLRDNORM) or not, and writable always. */
+const OUT = 4;
+const IN_OUT = 0x41 | OUT;
 
 /** Makes a resolved step. */
 export function apply(world: World, step: Step): Outcome {
@@ -167,12 +143,10 @@ function perform(world: World, step: Step): Outcome['out'] | void {
     case 'mock': {
       if (step.flags & ~DEVICE_FLAGS) refuse('EINVAL');
       const [mockId = 0, deviceId = 0, hwptId = 0] = world.freeIds(3);
-      const device = new Device(
-        new Group(),
-        (step.flags & NO_DIRTY) !== 0,
-        [],
-        step.flags & PASIDS ? 2 ** 20 : 1,
-      );
+      const device = new Device(new Group(), {
+        noDirty: (step.flags & NO_DIRTY) !== 0,
+        pasids: step.flags & PASIDS ? 2 ** 20 : 1,
+      });
       if (step.pt === deviceId) refuse('EINVAL'); // the device is bound, and has this id, before it is attached
       const { hwpt, commit } = attaching(world, device, step.pt, hwptId);
       respond(step);
@@ -211,14 +185,6 @@ function perform(world: World, step: Step): Outcome['out'] | void {
       return hwptAlloc(world, step);
     case 'nested_alloc':
       return nestedAlloc(world, step, () => respond(step));
-    case 'fault_queue_alloc':
-      return faultQueueAlloc(world, step, () => respond(step));
-    case 'trigger_fault':
-      return triggerFault(world, step);
-    case 'queue_read':
-      return readFaults(queueAt(world, step.by, step.fd), step);
-    case 'queue_write':
-      return answerFaults(world, queueAt(world, step.by, step.fd), step);
     case 'viommu_alloc':
       return viommuAlloc(world, step, () => respond(step));
     case 'vdevice_alloc':
@@ -236,101 +202,39 @@ function perform(world: World, step: Step): Outcome['out'] | void {
       space.reserved.push({ ...range, owner: undefined });
       return;
     }
-    case 'access_create': {
-      const { access, commit } = creating(world, step.ioas, step.flags);
-      respond(step);
-      commit();
-      return { fd: world.install(step.by, access) };
+    case 'fault_alloc':
+      return queueAlloc(world, step);
+    case 'trigger_iopf':
+      return triggerFault(world, step);
+    case 'page_request':
+      return report(world, world.get(step.device, 'DEVICE'), step, step.failing);
+    case 'queue_read':
+      return readFaults(queueAt(world, step), step);
+    case 'queue_write':
+      return writeAnswers(world, queueAt(world, step), step);
+    case 'queue_poll': {
+      const readable = queueAt(world, step).deliver.length > 0;
+      return { events: readable ? IN_OUT : OUT };
     }
-    case 'access_pin': {
-      checkRequest(step.length, step.flags, 1);
-      const access = accessAt(world, step.by, step.fd);
-      if (!access.pins) refuse('EOPNOTSUPP');
-      const { id, commit } = pinning(world, access, step);
-      if (step.readOnly) {
-        access.nextItem++; // the number is not used again
-        refuse('EFAULT');
-      }
-      commit();
-      return { item: id };
-    }
-    case 'access_unpin': {
-      const access = accessAt(world, step.by, step.fd);
-      dropItem(access, access.items.find(({ id }) => id === step.item) ?? refuse('ENOENT'));
-      world.changes++;
-      return;
-    }
-    case 'access_rw': {
-      checkRequest(step.length, step.flags, 1 | 4);
-      const access = accessAt(world, step.by, step.fd);
-      const data = new Uint8Array(Number(step.length)).fill(step.flags & 1 ? step.fill : 0);
-      copy(world, access, step, data);
-      return step.flags & 1 ? {} : { data };
-    }
-    case 'access_replace':
-      return replaceIoas(world, accessAt(world, step.by, step.fd), step.ioas);
-    case 'close':
-      return close(world, step.by, step.fd);
-    case 'check_map':
-      return checkMap(world, step.hwpt, step);
-    case 'check_refs':
-      return checkRefs(world, step);
-    case 'dmabuf_get': {
-      const count = Math.ceil(step.length / PAGE);
-      if (count === 0 || count > 512) refuse('EINVAL');
-      return {
-        fd: world.install(step.by, {
-          kind: 'dmabuf',
-          pages: world.maker.make(count),
-          revoked: false,
-        }),
-      };
-    }
-    case 'dmabuf_revoke': {
-      const open = world.processes[step.by].fds.get(step.fd) ?? refuse('EBADF');
-      if (open instanceof Access || open.kind !== 'dmabuf') return refuse('EINVAL');
-      return world.revoke(open, step.revoked !== 0);
-    }
-    case 'memory_limit':
-      return step.limit < 12 ? refuse('EINVAL') : undefined;
-    case 'change_process':
-      return changeProcess(world, step.by);
-    case 'mmap': {
-      const process = world.processes[step.by];
-      process.mm.unmap(step.page, step.pages);
-      const { offset, writable } = step;
-      const file = step.file === undefined ? undefined : world.file(step.file);
-      world.mapMemory(process, step.page, step.pages, {
-        offset,
-        writable,
-        ...(file ? { file } : {}),
-      });
-      world.changes++;
-      return;
-    }
-    case 'munmap':
-      world.changes++;
-      return world.processes[step.by].mm.unmap(step.page, step.pages);
-    case 'mprotect':
-      return world.processes[step.by].mm.protect(
-        step.page,
-        step.pages,
-        step.readable,
-        step.writable,
-      );
-    case 'end':
-      return end(world, step.killed);
     case 'device_add': {
       const groups = world.groups;
       const old = groups[step.group];
       if (old?.hwpt?.dirty && step.noDirty) refuse('EINVAL');
       const group = old && old.members.length > 0 ? old : (groups[step.group] = new Group());
       const ranges = step.reserved.map(([start, last]) => ({ start, last }));
-      world.devices.push(new Device(group, step.noDirty, ranges));
+      const { noDirty, sharesFaults } = step;
+      world.devices.push(new Device(group, { noDirty, reserved: ranges, sharesFaults }));
       return;
     }
-    default:
+    case 'device_remove':
+    case 'device_bind':
+    case 'device_unbind':
+    case 'device_attach':
+    case 'device_replace':
+    case 'device_detach':
       return performDevice(world, step);
+    default:
+      return performClient(world, step, () => respond(step));
   }
 }
 
@@ -344,8 +248,8 @@ function destroy(world: World, id: number): void {
     world.objects.delete(object.device.id);
   }
   if (object instanceof Hwpt) world.removeHwpt(object);
-  if (object instanceof Nested || object instanceof Viommu) object.parent.nested--;
   if ((object instanceof Hwpt || object instanceof Nested) && object.fault) object.fault.tables--;
+  if (object instanceof Nested || object instanceof Viommu) object.parent.nested--;
   if (object instanceof Vdevice) dropVdevice(object);
   if (object instanceof Ioas) unmap(world, object, { start: 0n, last: LAST });
   world.objects.delete(id);
@@ -392,10 +296,13 @@ function hwptAlloc(world: World, step: Step & { op: 'hwpt_alloc' }): Outcome['ou
   if (!(space instanceof Ioas)) return refuse('EINVAL');
   if (step.flags & ~HWPT_FLAGS) refuse('EOPNOTSUPP');
   const dirty = (step.flags & DIRTY) !== 0;
+  const wantsFaults = (step.flags & FAULTS) !== 0;
+  if (wantsFaults && step.flags & NESTS) refuse('EOPNOTSUPP');
   if (dirty && device.noDirty) refuse('EOPNOTSUPP');
-  if (step.flags & FAULTS && step.flags & NESTS) refuse('EOPNOTSUPP');
   if (step.table !== undefined && step.table > 1) refuse('EOPNOTSUPP');
+  const fault = wantsFaults ? world.objects.get(step.fault) : undefined;
   const hwpt = new Hwpt(world.freeId(), space, {
+    fault: fault instanceof FaultQueue ? fault : undefined,
     automatic: false,
     dirty,
     huge: step.table === 1,
@@ -403,39 +310,9 @@ function hwptAlloc(world: World, step: Step & { op: 'hwpt_alloc' }): Outcome['ou
     nests: (step.flags & NESTS) !== 0,
   });
   const join = world.joining(space, hwpt);
-  const fault = faultOf(world, step);
+  if (wantsFaults && !hwpt.fault) refuse('ENOENT');
   respond(step);
-  hwpt.fault = fault;
-  if (fault) fault.tables++;
   join();
+  if (hwpt.fault) hwpt.fault.tables++;
   return { hwpt: hwpt.id };
-}
-
-function close(world: World, by: By, fd: number): void {
-  const { fds } = world.processes[by];
-  const open = fds.get(fd);
-  const isOurs = open instanceof Access || open?.kind === 'dmabuf' || open?.kind === 'queue';
-  if (!isOurs) refuse('SKIP');
-  fds.delete(fd);
-  if (open) closeOpen(world, open);
-}
-
-function closeOpen(world: World, open: Open): void {
-  if (open instanceof Access) closeAccess(world, open);
-  else if (open.kind === 'queue') open.queue.isOpen = false;
-}
-
-function queueAt(world: World, by: By, fd: number): FaultQueue {
-  const open = world.processes[by].fds.get(fd);
-  return open && !(open instanceof Access) && open.kind === 'queue' ? open.queue : refuse('SKIP');
-}
-
-/** A process that ends in good order closes its files first, one that is killed loses its memory first. */
-function end(world: World, killed: boolean): void {
-  const { fds, mm } = world.processes[1];
-  world.changes++;
-  if (killed) mm.end(true);
-  for (const open of fds.values()) closeOpen(world, open);
-  if (!killed) mm.end(false);
-  world.processes[1] = world.newProcess(1);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Outcome } from './apply.ts';
+import type { Outcome } from './outcome.ts';
 import { attaching, detach, replacing } from './attach.ts';
 import type { Step } from './commands.ts';
 import { buryVdevice } from './guests.ts';
@@ -26,6 +26,7 @@ export function performDevice(
   switch (step.op) {
     case 'device_remove':
       device.group.members.splice(device.group.members.indexOf(device), 1);
+      device.isGone = true;
       world.devices.splice(world.devices.indexOf(device), 1);
       return;
     case 'device_bind':

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Who is attached to what, in the model: attach, detach and replace of the devices of groups. */
-import { endFaults } from './faults.ts';
 import { refuse } from './memory.ts';
+import { endHandle, settlePartial } from './faults.ts';
 import { type Device, Hwpt, Nested, type Table } from './objects.ts';
 import { codeOf } from './maps.ts';
 import { Ioas } from './space.ts';
@@ -27,6 +27,16 @@ function checkDriver(device: Device, hwpt: Table): void {
   if (hwpt.dirty && device.group.members.some(({ noDirty }) => noDirty)) refuse('EINVAL');
 }
 
+/**
+ * A driver that refuses has changed the devices before the one that it refuses for, and changes them back: their faults were off for a
+ * moment where the new table has none, and requests of groups that are not complete are forgotten.
+ */
+function dropPartial({ group }: Device, hwpt: Table): void {
+  const refusing = hwpt.dirty ? group.members.findIndex(({ noDirty }) => noDirty) : 0;
+  if (hwpt.fault) return;
+  for (const member of group.members.slice(0, Math.max(0, refusing))) member.partial = [];
+}
+
 function checkReserved(devices: Iterable<Device>, space: Ioas): void {
   for (const { reserved } of devices) for (const range of reserved) space.checkReserve(range);
 }
@@ -40,13 +50,34 @@ function checkBesidePasids({ group }: Device, hwpt: Table): void {
   if (group.pasids.size > 0 && !hwpt.pasidCompatible) refuse('EINVAL');
 }
 
-function attachPasidTo(device: Device, pasid: number, hwpt: Table): Change {
+/** Faults are a virtual function's only by leave of its physical one: the device that asks is the one that counts. */
+function checkFaults(device: Device, hwpt: Table): void {
+  if (hwpt.fault && device.sharesFaults) refuse('EINVAL');
+}
+
+/** A new attachment is in force; what the one before was asked, and has not answered, is answered now. */
+function begin(world: World, device: Device, pasid: number, old?: Table): void {
+  const { group } = device;
+  const before = group.handles.get(pasid);
+  group.handles.set(pasid, { device });
+  settlePartial(device);
+  if (old) endHandle(world, old, before);
+}
+
+function finish(world: World, device: Device, pasid: number, old: Table): void {
+  const before = device.group.handles.get(pasid);
+  device.group.handles.delete(pasid);
+  settlePartial(device);
+  endHandle(world, old, before);
+}
+
+function attachPasidTo(world: World, device: Device, pasid: number, hwpt: Table): Change {
   const { group } = device;
   if (group.pasids.has(pasid)) refuse('EBUSY');
   checkPasid(device, pasid, hwpt);
   const commit = (): void => {
     group.pasids.set(pasid, hwpt);
-    group.attachedAs.set(pasid, device.id);
+    begin(world, device, pasid);
     hwpt.attached++;
   };
   return { hwpt, commit };
@@ -58,9 +89,8 @@ function replacePasidBy(world: World, device: Device, pasid: number, hwpt: Table
   if (old === hwpt) return { hwpt, commit: () => undefined };
   checkPasid(device, pasid, hwpt);
   const commit = (): void => {
-    endFaults(world, old, group, pasid);
     group.pasids.set(pasid, hwpt);
-    group.attachedAs.set(pasid, device.id);
+    begin(world, device, pasid, old);
     hwpt.attached++;
     old.attached--;
   };
@@ -72,19 +102,21 @@ function checkPasid({ group, pasids }: Device, pasid: number, hwpt: Table): void
   if (pasid >= pasids) refuse('EINVAL');
 }
 
-function attachTo(device: Device, hwpt: Table): Change {
+function attachTo(world: World, device: Device, hwpt: Table): Change {
   const { group } = device;
   if (device.isAttached) refuse('EBUSY');
   if (group.hwpt && group.hwpt !== hwpt) refuse('EINVAL');
   checkReserved([device], hwpt.space);
   if (!group.hwpt) {
+    checkFaults(device, hwpt);
     checkBesidePasids(device, hwpt);
     checkDriver(device, hwpt);
   }
   const commit = (): void => {
     reserve(device, hwpt.space);
-    if (!group.hwpt) group.attachedAs.set(0, device.id);
+    const isFirst = group.hwpt === undefined;
     group.hwpt = hwpt;
+    if (isFirst) begin(world, device, 0);
     group.attached.add(device);
     hwpt.attached++;
   };
@@ -98,11 +130,11 @@ function replaceBy(world: World, device: Device, hwpt: Table): Change {
   if (old === hwpt) return { hwpt, commit: () => undefined };
   const moves = old.space !== hwpt.space;
   if (moves) checkReserved(group.attached, hwpt.space);
+  checkFaults(device, hwpt);
   checkBesidePasids(device, hwpt);
+  dropPartial(device, hwpt);
   checkDriver(device, hwpt);
   const commit = (): void => {
-    endFaults(world, old, group, 0);
-    group.attachedAs.set(0, device.id);
     for (const each of group.attached) {
       if (moves) {
         old.space.unreserve(each);
@@ -112,6 +144,7 @@ function replaceBy(world: World, device: Device, hwpt: Table): Change {
       hwpt.attached++;
     }
     group.hwpt = hwpt;
+    begin(world, device, 0, old);
     if (old instanceof Hwpt && old.automatic && old.attached === 0) world.removeHwpt(old);
   };
   return { hwpt, commit };
@@ -122,7 +155,7 @@ function replaceBy(world: World, device: Device, hwpt: Table): Change {
  * takes the device is used, else a new one is made, under `id` where that is given.
  */
 export function attaching(world: World, device: Device, target: number, id = 0): Change {
-  return changing(world, target, id, (hwpt) => attachTo(device, hwpt), true);
+  return changing(world, target, id, (hwpt) => attachTo(world, device, hwpt), true);
 }
 
 export function replacing(world: World, device: Device, target: number): Change {
@@ -137,7 +170,7 @@ export function attachingPasid(
   target: number,
 ): Change {
   if (pasid === 0) return attaching(world, device, target);
-  return changing(world, target, 0, (hwpt) => attachPasidTo(device, pasid, hwpt), true);
+  return changing(world, target, 0, (hwpt) => attachPasidTo(world, device, pasid, hwpt), true);
 }
 
 export function replacingPasid(
@@ -154,8 +187,8 @@ export function detachPasid(world: World, device: Device, pasid: number): void {
   if (pasid === 0) return detach(world, device);
   const hwpt = device.group.pasids.get(pasid);
   if (!hwpt) return;
-  endFaults(world, hwpt, device.group, pasid);
   device.group.pasids.delete(pasid);
+  finish(world, device, pasid, hwpt);
   hwpt.attached--;
 }
 
@@ -195,8 +228,8 @@ export function detach(world: World, device: Device): void {
   group.attached.delete(device);
   hwpt.attached--;
   if (group.attached.size === 0) {
-    endFaults(world, hwpt, group, 0);
     group.hwpt = undefined;
+    finish(world, device, 0, hwpt);
   }
   hwpt.space.unreserve(device);
   if (hwpt instanceof Hwpt && hwpt.automatic && hwpt.attached === 0) world.removeHwpt(hwpt);

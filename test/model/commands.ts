@@ -60,9 +60,10 @@ export type Command =
       readonly device: Ref;
       readonly pt: Ref;
       readonly flags: number;
+      /** The queue of its page faults, where the flags ask for one. */
+      readonly fault: Ref;
       /** The page table type of the test driver's data; undefined: no data. */
       readonly table?: number;
-      readonly fault: Ref;
     }
   /** A guest's table on another one; `length` 0: without data. */
   | {
@@ -70,9 +71,9 @@ export type Command =
       readonly device: Ref;
       readonly parent: Ref;
       readonly flags: number;
+      readonly fault: Ref;
       readonly length: number;
       readonly value: number;
-      readonly fault: Ref;
     }
   | {
       readonly op: 'invalidate';
@@ -86,25 +87,42 @@ export type Command =
       readonly index: number;
       readonly value: number;
     }
-  | { readonly op: 'fault_queue_alloc'; readonly by: By }
+  | { readonly op: 'fault_alloc'; readonly by: By; readonly flags: number }
   | {
-      readonly op: 'trigger_fault';
+      readonly op: 'trigger_iopf';
       readonly device: Ref;
       readonly pasid: number;
       readonly grpid: number;
       readonly perm: number;
-      readonly address: bigint;
+      readonly addr: bigint;
     }
-  | { readonly op: 'queue_read'; readonly by: By; readonly fd: Ref; readonly count: number }
-  /** `extra` bytes are written behind the answers. */
+  /** The same below the ioctls, where a request need not be the last of its group; `flags`: 1 it has a PASID, 2 it is the last. */
+  | {
+      readonly op: 'page_request';
+      readonly device: Ref;
+      readonly flags: number;
+      readonly pasid: number;
+      readonly grpid: number;
+      readonly perm: number;
+      readonly addr: bigint;
+    }
+  /** Of `bytes` bytes there is memory for `room`. */
+  | {
+      readonly op: 'queue_read';
+      readonly by: By;
+      readonly fd: Ref;
+      readonly bytes: number;
+      readonly room: number;
+    }
   | {
       readonly op: 'queue_write';
       readonly by: By;
       readonly fd: Ref;
       readonly answers: readonly (readonly [cookie: number, code: number])[];
-      readonly extra: number;
-      readonly unmapped: boolean;
+      readonly bytes: number;
+      readonly room: number;
     }
+  | { readonly op: 'queue_poll'; readonly by: By; readonly fd: Ref }
   | { readonly op: 'viommu_alloc'; readonly device: Ref; readonly hwpt: Ref }
   | {
       readonly op: 'vdevice_alloc';
@@ -185,6 +203,8 @@ export type Command =
       readonly op: 'device_add';
       readonly group: number;
       readonly noDirty: boolean;
+      /** A virtual function, which shares page requests with its physical one. */
+      readonly sharesFaults: boolean;
       readonly reserved: readonly (readonly [bigint, bigint])[];
     }
   | { readonly op: 'device_remove'; readonly device: number }
@@ -194,8 +214,11 @@ export type Command =
   | { readonly op: 'device_replace'; readonly device: number; readonly pt: Ref }
   | { readonly op: 'device_detach'; readonly device: number };
 
-/** A step of a sequence: the command, and whether the client's structure can not be written back. */
-export type Step = Command & { readonly readOnly?: boolean };
+/**
+ * A step of a sequence: the command, and whether the client's structure can not be written back. `failing`: in a step that survives it,
+ * the allocation that fails, from 1.
+ */
+export type Step = Command & { readonly readOnly?: boolean; readonly failing?: number };
 
 /** What differs between sequences before their first command. */
 export interface Setup {

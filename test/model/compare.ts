@@ -9,16 +9,17 @@ import { type Domain, Prot } from '../../src/iommu/domain.ts';
 import { IommufdDevice } from '../../src/iommufd/device.ts';
 import { HwPagetable, HwptPaging } from '../../src/iommufd/hw_pagetable.ts';
 import { HwptNested } from '../../src/iommufd/hw_pagetable_nested.ts';
-import { Ioas as EngineIoas } from '../../src/iommufd/ioas.ts';
 import { FaultQueue as EngineFaultQueue } from '../../src/iommufd/fault.ts';
-import { Poll } from '../../src/kernel/file.ts';
+import { Ioas as EngineIoas } from '../../src/iommufd/ioas.ts';
 import { Vdevice as EngineVdevice } from '../../src/iommufd/vdevice.ts';
 import { Viommu as EngineViommu } from '../../src/iommufd/viommu.ts';
 import type { IommufdObject } from '../../src/iommufd/objects.ts';
+import { Poll } from '../../src/kernel/file.ts';
 import type { Engine } from './engine.ts';
 import { isSameMapped, leavesOf, type Snapshot, takeSnapshot } from './tables.ts';
 import { HALF, type Page, PAGE } from './memory.ts';
-import { Device, FaultQueue, Hwpt, Nested, Vdevice, Viommu } from './objects.ts';
+import { type Answer, FaultQueue } from './faults.ts';
+import { Device, Hwpt, Nested, Vdevice, Viommu } from './objects.ts';
 import { type Area, Ioas, length, pageAt, type Range, type Source, translate } from './space.ts';
 import type { World } from './world.ts';
 
@@ -52,8 +53,8 @@ export class Comparison {
     this.seen = this.world.changes;
     this.checkObjects(changed);
     this.checkAccounts();
-    this.checkDevices();
     this.checkAnswers();
+    this.checkDevices();
     this.checkTables(changed, failed);
     const { warnings } = this.engine.mock.core;
     expectSame('the last warning', warnings.at(-1), undefined);
@@ -90,10 +91,10 @@ export class Comparison {
         expectSame(`the fault queue of ${what}`, object.fault?.id, model.fault?.id);
       if (object instanceof EngineFaultQueue && model instanceof FaultQueue) {
         const { queued, unanswered } = object.outstanding;
-        expectSame(`faults to be read of ${what}`, queued, model.queued.length);
-        expectSame(`faults to be answered of ${what}`, unanswered, model.unanswered.size);
-        const canRead = (object.pollEvents & Poll.IN) !== 0;
-        expectSame(`what poll says of ${what}`, canRead, model.queued.length > 0);
+        expectSame(`faults to be read of ${what}`, queued, model.deliver.length);
+        const isReadable = (object.pollEvents & Poll.IN) !== 0;
+        expectSame(`what poll says of ${what}`, isReadable, model.deliver.length > 0);
+        expectSame(`faults to be answered of ${what}`, unanswered, model.read.size);
       }
       if (object instanceof EngineViommu && model instanceof Viommu)
         expectSame(`the parent of ${what}`, object.parent.id, model.parent.id);
@@ -166,6 +167,34 @@ export class Comparison {
     }
   }
 
+  private readonly models = new WeakMap<object, Device>();
+
+  /** What devices were answered in this step, in its order: each group of faults once (C13). */
+  private checkAnswers(): void {
+    const { engine, world } = this;
+    const [found, expected] = [engine.answers, world.answers];
+    engine.answers = [];
+    world.answers = [];
+    expectSame(
+      'the answers to faults',
+      found.map(textOfAnswer).join(', '),
+      expected.map(textOfAnswer).join(', '),
+    );
+    for (const [index, { device }] of found.entries())
+      if (this.models.get(device) !== expected[index]?.device)
+        throw new Mismatch(`answer ${index} went to ${device.name}, which is the wrong device`);
+    expectSame('spurious answers', engine.mock.core.spuriousPageResponses, 0);
+  }
+
+  /** Closing everything has answered the faults that were left, each once. */
+  checkLastAnswers(): void {
+    const { engine, world } = this;
+    const text = (all: readonly Omit<Answer, 'device'>[]): string =>
+      all.map(textOfAnswer).toSorted().join(', ');
+    expectSame('the last answers to faults', text(engine.answers), text(world.answers));
+    expectSame('spurious answers', engine.mock.core.spuriousPageResponses, 0);
+  }
+
   private checkAccounts(): void {
     for (const by of [0, 1] as const) {
       const { mm } = this.engine.clients[by];
@@ -178,15 +207,6 @@ export class Comparison {
       expectSame(`locked pages of process ${by}`, mm.locked.lockedPages, process.mm.locked);
       expectSame(`pinned pages of process ${by}`, mm.locked.pinnedPages, process.mm.pinned);
     }
-  }
-
-  /** Each device got the answers that it was to get, and each once (C13). */
-  private checkAnswers(): void {
-    const [found, expected] = [this.engine.answers, this.world.answers];
-    if (found.length > 0 || expected.length > 0)
-      expectSame('answers to devices', found.toSorted().join(), expected.toSorted().join());
-    this.engine.answers = [];
-    this.world.answers = [];
   }
 
   /** Every device is in the domain of its group, and the group is owned as often as it has bound devices. */
@@ -232,6 +252,10 @@ export class Comparison {
         `${device.name} is not in ${hwpt ? `the domain of HWPT ${hwpt.id}` : 'the blocked domain'}`,
       );
     const bound = model.group.members.filter(({ id }) => id !== 0).length;
+    this.models.set(device, model);
+    expectSame(`faults of ${device.name} on`, device.faultParam !== undefined, model.faultsOn);
+    const partial = device.faultParam?.partial.length ?? 0;
+    expectSame(`partial requests of ${device.name}`, partial, model.partial.length);
     expectSame(`owners of the group of ${device.name}`, device.group?.ownerCount, bound);
   }
 
@@ -311,6 +335,9 @@ export class Comparison {
     this.checkContent(frame, found.page, found.half, `the ${pageAt(area, iova)}th page, ${where}`);
   }
 }
+
+const textOfAnswer = ({ pasid, grpid, code }: Omit<Answer, 'device'>): string =>
+  `PASID ${pasid} group ${grpid}: ${code}`;
 
 /** Ranges in order, as text: multisets that are the same have the same text. */
 function textOf(ranges: Iterable<Range>): string {

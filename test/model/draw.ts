@@ -3,7 +3,7 @@
 import { Prng } from '../../src/base/prng.ts';
 import type { By } from './commands.ts';
 import { PAGE } from './memory.ts';
-import { Access, type Device, type FaultQueue, Hwpt, Nested, type Table } from './objects.ts';
+import { Access, type Device, Hwpt, Nested, type Table } from './objects.ts';
 import { type Area, LAST } from './space.ts';
 import { WINDOW, type World } from './world.ts';
 
@@ -126,44 +126,14 @@ export class Draw {
     return this.chance(30) ? 2 ** 20 : (this.pick([0, 1, 1, 2, 2, 3]) ?? 1);
   }
 
-  /** Mostly a table of which something is true. */
-  private fitting(fits: (table: Table) => boolean): number {
+  /** An IOAS or a table, mostly a table of which something is true. */
+  protected table(fits: (table: Table) => boolean): number {
     const targets = this.world
       .sorted()
-      .filter(({ kind }) => kind === 'IOAS' || kind.startsWith('HWPT'));
-    const chosen = this.pick(
-      targets.filter(
-        (object) => (object instanceof Hwpt || object instanceof Nested) && fits(object),
-      ),
-    );
-    return chosen && !this.chance(6) ? targets.indexOf(chosen) : this.ref();
-  }
-
-  protected pasidTable(): number {
-    return this.fitting(({ pasidCompatible }) => pasidCompatible);
-  }
-
-  /** Anything to attach to: one for PASIDs, one whose faults are delivered, or any. */
-  protected table(): number {
-    const fits = this.pick([
-      ({ pasidCompatible }: Table) => pasidCompatible,
-      ({ fault }: Table) => fault !== undefined,
-      () => false,
-    ]);
-    return this.fitting(fits ?? (() => false));
-  }
-
-  protected faulting(): Device[] {
-    return this.world
-      .of('DEVICE')
-      .filter(({ group }) => [group.hwpt, ...group.pasids.values()].some((table) => table?.fault));
-  }
-
-  /** A device whose faults somebody hears, mostly. */
-  protected faultingDevice(): number {
-    const devices = this.world.of('DEVICE');
-    const chosen = this.pick(this.faulting());
-    return chosen && !this.chance(6) ? devices.indexOf(chosen) : this.ref();
+      .filter(({ kind }) => kind === 'IOAS' || kind === 'HWPT_PAGING' || kind === 'HWPT_NESTED');
+    const tables = targets.filter((each) => each instanceof Hwpt || each instanceof Nested);
+    const fitting = this.pick(tables.filter(fits));
+    return fitting && !this.chance(6) ? targets.indexOf(fitting) : this.ref();
   }
 
   /** A device of which something is true, mostly. */
@@ -177,28 +147,12 @@ export class Draw {
   protected access(): { by: By; fd: number; access: Access | undefined } {
     const by = this.by();
     const fd = this.ref();
-    const open = this.world.processes[by].fds.get(this.world.fdOf(fd, by, ['access']));
+    const open = this.world.processes[by].fds.get(this.world.fdOf(fd, by, ['ACCESS']));
     if (open instanceof Access) return { by, fd, access: open };
     const other: By = by === 0 ? 1 : 0;
     if (this.chance(8)) return { by, fd, access: undefined };
-    const there = this.world.processes[other].fds.get(this.world.fdOf(fd, other, ['access']));
+    const there = this.world.processes[other].fds.get(this.world.fdOf(fd, other, ['ACCESS']));
     return { by: other, fd, access: there instanceof Access ? there : undefined };
-  }
-
-  /** The queue of a descriptor that is there, and its reference. */
-  protected queue(): { by: By; fd: number; queue: FaultQueue | undefined } {
-    const fd = this.ref();
-    for (const by of this.chance(2) ? ([0, 1] as const) : ([1, 0] as const)) {
-      const open = this.world.processes[by].fds.get(this.world.fdOf(fd, by, ['queue']));
-      if (open?.kind === 'queue') return { by, fd, queue: open.queue };
-    }
-    return { by: 0, fd, queue: undefined };
-  }
-
-  /** Mostly where there is a queue. */
-  protected faultFlag(): number {
-    const wanted = this.world.of('FAULT').length > 0 ? this.chance(2) : this.chance(30);
-    return wanted ? 4 : 0;
   }
 
   protected pages(): { page: number; pages: number } {

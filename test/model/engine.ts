@@ -8,7 +8,8 @@ import { MockIommu } from '../../src/drivers/mock/mock_iommu.ts';
 import type { MockDevice } from '../../src/drivers/mock/mock_device.ts';
 import type { IommufdFile } from '../../src/iommufd/dispatch.ts';
 import type { IommufdDevice } from '../../src/iommufd/device.ts';
-import type { DeviceFile, IoctlResult } from '../../src/kernel/file.ts';
+import type { Device } from '../../src/iommu/device.ts';
+import type { IoctlResult } from '../../src/kernel/file.ts';
 import { Capability } from '../../src/kernel/task.ts';
 import { LocalProcess } from '../../src/kernel/local_process.ts';
 import { Iommufd } from '../../src/iommufd/iommufd.ts';
@@ -25,10 +26,9 @@ export const ARG = 0x7000_0000_0000n;
 const ARG_READ_ONLY = 0x7100_0000_0000n;
 /** Behind the structure: arrays of ranges, driver data, what accesses read. */
 export const DATA = ARG + BigInt(PAGE);
-export const DATA_READ_ONLY = ARG_READ_ONLY + BigInt(PAGE);
-/** Nothing is ever mapped there. */
-export const NO_DATA = 0x7200_0000_0000n;
 const ARG_BYTES = 32 * PAGE;
+/** Where what a process passes to calls ends: nothing is mapped from here on. */
+export const ARG_END = ARG + BigInt(ARG_BYTES);
 
 interface Client {
   readonly process: LocalProcess;
@@ -40,6 +40,14 @@ interface Client {
 export interface EngineDevice {
   readonly device: MockDevice;
   bound: IommufdDevice | undefined;
+}
+
+/** An answer to a page fault, at the device. */
+export interface EngineAnswer {
+  readonly device: Device;
+  readonly pasid: number;
+  readonly grpid: number;
+  readonly code: number;
 }
 
 export class Engine {
@@ -56,9 +64,9 @@ export class Engine {
   ];
   readonly clients: [Client, Client];
   readonly devices: EngineDevice[] = [];
+  /** Answers to page faults that devices have got since they were looked at last. */
+  answers: EngineAnswer[] = [];
   private readonly setup: Setup;
-  /** Answers that devices got, taken away by whoever compares them: group and code. */
-  answers: string[] = [];
   private serial = 1;
 
   constructor(setup: Setup) {
@@ -68,7 +76,9 @@ export class Engine {
     // A machine with nothing else in it, on which devices can share groups.
     this.mock = new MockIommu(this.iommufd.core);
     this.iommufd.testHardware = this.mock;
-    this.mock.onPageResponse = (_device, { grpid, code }) => this.answers.push(`${grpid} ${code}`);
+    this.mock.onPageResponse = (device, { pasid, grpid, code }) => {
+      this.answers.push({ device, pasid, grpid, code });
+    };
     this.file = this.iommufd.open();
     this.files = FILES.map(({ size, pinnable }, index) => this.newFile(size, pinnable, index));
     this.clients = [this.newClient(0), this.newClient(1)];
@@ -155,12 +165,6 @@ export class Engine {
     readOnly = false,
   ): { result: IoctlResult; reply: ReturnType<typeof iommu_test_cmd.on> } {
     return this.ioctl(by, IOMMU_TEST_CMD, iommu_test_cmd, { op, id, u }, readOnly);
-  }
-
-  /** The device file of a descriptor, if it is one. */
-  deviceFile(by: By, fd: number): DeviceFile | undefined {
-    const open = this.clients[by].process.get(fd);
-    return open?.kind === 'device' ? open.file : undefined;
   }
 
   /** Writes ranges behind the structure. */

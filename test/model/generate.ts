@@ -2,88 +2,21 @@
 /** Makes up steps: mostly sensible ones, seen from the model's state, and all kinds of bad ones. */
 import { Prng } from '../../src/base/prng.ts';
 import type { Setup, Step } from './commands.ts';
-import { Draw, PAGE_N } from './draw.ts';
+import { PAGE_N } from './draw.ts';
+import { DrawQueue } from './draw_queue.ts';
 import { PAGE } from './memory.ts';
+import { makesSense } from './sense.ts';
+import { DEVICES, FAULTS, FAULTS_FIRST, FILES_ONLY, THEMES, WEIGHTS } from './themes.ts';
 import { LAST } from './space.ts';
 import { FILES, type World } from './world.ts';
 
-/** How often each kind of step is drawn, relative to the others. */
-const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
-  ['ioas_alloc', 4],
-  ['destroy', 4],
-  ['map', 22],
-  ['map_file', 10],
-  ['unmap', 13],
-  ['copy', 8],
-  ['allow', 2],
-  ['ranges', 2],
-  ['huge_pages', 2],
-  ['rlimit_mode', 1],
-  ['mock', 6],
-  ['mock_replace', 6],
-  ['pasid_attach', 4],
-  ['pasid_replace', 3],
-  ['pasid_detach', 2],
-  ['pasid_check', 2],
-  ['hwpt_alloc', 6],
-  ['nested_alloc', 5],
-  ['viommu_alloc', 3],
-  ['vdevice_alloc', 5],
-  ['fault_queue_alloc', 2],
-  ['trigger_fault', 7],
-  ['queue_read', 4],
-  ['queue_write', 4],
-  ['invalidate', 4],
-  ['check_iotlb', 2],
-  ['add_reserved', 2],
-  ['access_create', 4],
-  ['access_pin', 10],
-  ['access_unpin', 4],
-  ['access_rw', 6],
-  ['access_replace', 3],
-  ['close', 3],
-  ['check_map', 3],
-  ['check_refs', 3],
-  ['dmabuf_get', 2],
-  ['dmabuf_revoke', 2],
-  ['memory_limit', 0.3],
-  ['change_process', 2],
-  ['mmap', 4],
-  ['munmap', 3],
-  ['mprotect', 2],
-  ['end', 1],
-  ['device_add', 4],
-  ['device_remove', 1],
-  ['device_bind', 5],
-  ['device_unbind', 2],
-  ['device_attach', 5],
-  ['device_replace', 4],
-  ['device_detach', 2],
-];
-
-const DEVICES = ['mock', 'hwpt', 'nested', 'viommu', 'vdevice', 'pasid', 'device'];
-const FAULTS = ['mock', 'hwpt', 'nested', 'device', 'fault', 'trigger', 'queue'];
-/** Only maps of files can change hands, so a sequence that has others never gets far with that. */
-const FILES_ONLY = ['map_file', 'change_process', 'mock'];
-/** What a sequence has three times as much of, by its seed: nothing, pins, nothing, devices, files, ... */
-const THEMES: readonly (readonly string[])[] = [
-  [],
-  ['access'],
-  [],
-  DEVICES,
-  FILES_ONLY,
-  ['access'],
-  FAULTS,
-  DEVICES,
-];
-
-export class Generator extends Draw {
+export class Generator extends DrawQueue {
   private readonly weights: readonly (readonly [Step['op'], number])[];
   private readonly total: number;
   /** Sequences about devices have tables for PASIDs, which would seldom come together otherwise. */
   private readonly isAboutDevices: boolean;
-  private readonly isAboutFiles: boolean;
   private readonly isAboutFaults: boolean;
+  private readonly isAboutFiles: boolean;
   private count = 0;
 
   constructor(world: World, seed: number) {
@@ -91,11 +24,9 @@ export class Generator extends Draw {
     // Not the seed alone: every tenth one, whose fault points fail, shall have all themes too.
     const theme = THEMES[(seed + Math.floor(seed / 10)) % THEMES.length] ?? [];
     this.isAboutDevices = theme === DEVICES;
-    this.isAboutFiles = theme === FILES_ONLY;
     this.isAboutFaults = theme === FAULTS;
-    const often = this.isAboutFaults ? 6 : 3;
-    const times = (op: string): number =>
-      theme.some((prefix) => op.startsWith(prefix)) ? often : 1;
+    this.isAboutFiles = theme === FILES_ONLY;
+    const times = (op: string): number => (theme.some((prefix) => op.startsWith(prefix)) ? 3 : 1);
     this.weights = WEIGHTS.map(([op, weight]) => [op, weight * times(op)]);
     this.total = this.weights.reduce((sum, [, weight]) => sum + weight, 0);
   }
@@ -112,8 +43,12 @@ export class Generator extends Draw {
     const first = this.count++;
     if (first === 0 && this.chance(2)) return { op: 'rlimit_mode', value: 1n };
     if (this.world.objects.size === 0) return { op: 'ioas_alloc' };
-    let op = this.draw();
-    for (let tries = 0; tries < 8 && !this.makesSense(op) && !this.chance(40); tries++)
+    let op = (this.isAboutFaults ? FAULTS_FIRST[first] : undefined) ?? this.draw();
+    for (
+      let tries = 0;
+      tries < 8 && !makesSense(this.world, op, this.isAboutFiles) && !this.chance(40);
+      tries++
+    )
       op = this.draw();
     const step = this.make(op);
     return this.chance(40) ? { ...step, readOnly: true } : step;
@@ -124,76 +59,25 @@ export class Generator extends Draw {
     return this.weights.find(([, weight]) => (left -= weight) < 0)?.[0] ?? 'ioas_alloc';
   }
 
-  /** Whether a kind of step can do anything now. */
-  private makesSense(op: Step['op']): boolean {
-    const { world } = this;
-    switch (op) {
-      case 'map':
-        return !this.isAboutFiles;
-      case 'dmabuf_get':
-        return !this.isAboutFiles;
-      case 'ioas_alloc':
-        return world.of('IOAS').length < 4;
-      case 'unmap':
-      case 'copy':
-        return world.areas().length > 0;
-      case 'access_create':
-        return world.of('ACCESS').length < 4;
-      case 'access_pin':
-      case 'access_rw':
-      case 'access_replace':
-        return world.of('ACCESS').length > 0;
-      case 'access_unpin':
-        return world.of('ACCESS').some(({ items }) => items.length > 0);
-      case 'mock':
-        return world.of('SELFTEST').length < 5;
-      case 'pasid_attach':
-      case 'pasid_check':
-        return world.of('SELFTEST').some(({ device }) => device.pasids > 1);
-      case 'pasid_replace':
-      case 'pasid_detach':
-        return world.of('SELFTEST').some(({ device }) => device.group.pasids.size > 0);
-      case 'mock_replace':
-        return world.of('SELFTEST').length > 0;
-      case 'hwpt_alloc':
-        return world.of('DEVICE').length > 0 && world.of('HWPT_PAGING').length < 6;
-      case 'nested_alloc':
-        return (
-          world.of('HWPT_PAGING').some(({ nests }) => nests) && world.of('HWPT_NESTED').length < 5
-        );
-      case 'viommu_alloc':
-        return world.of('HWPT_PAGING').some(({ nests }) => nests) && world.of('VIOMMU').length < 3;
-      case 'vdevice_alloc':
-        return world.of('VIOMMU').length > 0 && world.of('DEVICE').length > 0;
-      case 'fault_queue_alloc':
-        return world.of('FAULT').length < 3;
-      case 'trigger_fault':
-        return this.faulting().length > 0;
-      case 'queue_read':
-        return world.of('FAULT').some(({ isOpen, queued }) => isOpen && queued.length > 0);
-      case 'queue_write':
-        return world.of('FAULT').some(({ isOpen, unanswered }) => isOpen && unanswered.size > 0);
-      case 'invalidate':
-      case 'check_iotlb':
-        return world.of('HWPT_NESTED').length > 0;
-      case 'check_map':
-        return world.of('HWPT_PAGING').some(({ space }) => space.areas.length > 0);
-      case 'device_add':
-        return world.devices.length < 6;
-      case 'device_remove':
-      case 'device_bind':
-        return world.devices.some(({ id }) => id === 0);
-      case 'device_unbind':
-      case 'device_attach':
-        return world.devices.some(({ id, isAttached }) => id !== 0 && !isAttached);
-      case 'device_replace':
-      case 'device_detach':
-        return world.devices.some(({ isAttached }) => isAttached);
-      case 'dmabuf_revoke':
-        return [...world.processes[0].fds.values()].some((open) => 'revoked' in open);
-      default:
-        return true;
-    }
+  /** What to attach to: tables that take faults where the sequence is about those, else half the time one for PASIDs. */
+  private target(): number {
+    if (this.isAboutFaults && !this.chance(3))
+      return this.table(({ fault }) => fault !== undefined);
+    return this.chance(2) ? this.pasidTable() : this.ref();
+  }
+
+  private pasidTable(): number {
+    const needsFault = this.isAboutFaults && !this.chance(3);
+    return this.table(
+      ({ pasidCompatible, fault }) => pasidCompatible && (fault !== undefined || !needsFault),
+    );
+  }
+
+  /** The flag of a table that takes faults, or 0. */
+  private wantsFaults(): number {
+    const count = this.world.of('FAULT').length;
+    if (this.isAboutFaults && count > 0) return this.chance(4) ? 0 : 4;
+    return this.chance(count === 0 ? 30 : 3) ? 4 : 0;
   }
 
   private make(op: Step['op']): Step {
@@ -265,10 +149,10 @@ export class Generator extends Draw {
         return { op, ...(this.chance(2) ? {} : { value: BigInt(this.below(3)) }) };
       case 'mock': {
         const flags = this.chance(15) ? this.pick([2, 16]) : this.pick([0, 0, 1, 4, 4, 4, 5]);
-        return { op, pt: this.chance(3) ? this.ref() : this.table(), flags: flags ?? 0 };
+        return { op, pt: this.target(), flags: flags ?? 0 };
       }
       case 'mock_replace':
-        return { op, mock: this.ref(), pt: this.chance(3) ? this.ref() : this.table() };
+        return { op, mock: this.ref(), pt: this.target() };
       case 'pasid_attach':
       case 'pasid_replace':
         return { op, mock: this.mock(), pasid: this.pasid(), pt: this.pasidTable() };
@@ -279,13 +163,13 @@ export class Generator extends Draw {
       case 'hwpt_alloc': {
         const table = this.pick([undefined, undefined, undefined, 0, 1, 2]);
         const own = this.isAboutDevices && !this.chance(3);
-        const forFaults = this.isAboutFaults && !this.chance(3);
-        const usual = own || forFaults ? [own ? 8 : 0, 8] : [0, 1, 1, 2, 2, 8, 9, 10, 3, 16];
-        const plain = this.pick(usual) ?? 0;
-        const flags = plain | this.faultFlag();
+        const faults = this.wantsFaults();
+        let flags = own ? 8 : (this.pick([0, 1, 1, 2, 2, 8, 9, 10, 3, 16]) ?? 0);
+        if (faults && !this.chance(8)) flags &= 8; // others do not go with it
+        flags |= faults;
         // An IOAS, or nothing: a table to nest on is another matter.
         const pt = this.chance(50) ? -1000 : this.below(64);
-        const fault = this.ref();
+        const fault = this.faultQueue();
         return {
           op,
           device: this.ref(),
@@ -301,17 +185,10 @@ export class Generator extends Draw {
         const parents = tables.filter((table) => 'nests' in table && table.nests);
         const chosen = this.chance(8) ? undefined : this.pick(parents);
         const parent = chosen ? tables.indexOf(chosen) : this.below(64);
-        const flags = (this.pick([0, 0, 0, 8, 8, 1, 2]) ?? 0) | this.faultFlag();
+        const flags = (this.pick([0, 0, 0, 8, 8, 1, 2]) ?? 0) | this.wantsFaults();
         const length = this.pick([4, 4, 8, 8, 8, 0, 3, 12]) ?? 4;
-        return {
-          op,
-          device: this.ref(),
-          parent,
-          flags,
-          length,
-          value: this.below(3),
-          fault: this.ref(),
-        };
+        const fault = this.faultQueue();
+        return { op, device: this.ref(), parent, flags, fault, length, value: this.below(3) };
       }
       case 'viommu_alloc': {
         const tables = this.world.of('HWPT_PAGING');
@@ -328,33 +205,15 @@ export class Generator extends Draw {
         const entries = Array.from({ length: this.below(5) }, entry);
         return { op, hwpt: this.ref(), otherType: this.chance(20), entries };
       }
-      case 'fault_queue_alloc':
-        return { op, by: this.by() };
-      case 'trigger_fault': {
-        const device = this.faultingDevice();
-        const address = BigInt(this.below(16)) * PAGE_N;
-        const pasid = this.chance(3) ? this.pasid() : 0;
-        return { op, device, pasid, grpid: this.below(4), perm: this.below(16), address };
-      }
-      case 'queue_read': {
-        const { by, fd } = this.queue();
-        const count = this.chance(8) ? this.below(100) : 40 * this.below(5);
-        return { op, by, fd, count };
-      }
-      case 'queue_write': {
-        const { by, fd, queue } = this.queue();
-        const cookies = [...(queue?.unanswered.keys() ?? [])];
-        const cookie = (): number =>
-          (this.chance(8) ? undefined : this.pick(cookies)) ?? this.below(4);
-        const code = (): number => (this.chance(12) ? this.below(4) : this.below(2));
-        const answers = Array.from({ length: this.below(4) }, (): [number, number] => [
-          cookie(),
-          code(),
-        ]);
-        return { op, by, fd, answers, extra: this.chance(12) ? 4 : 0, unmapped: this.chance(30) };
-      }
       case 'check_iotlb':
         return { op, hwpt: this.ref(), index: this.below(4), value: this.below(3) };
+      case 'fault_alloc':
+      case 'trigger_iopf':
+      case 'page_request':
+      case 'queue_read':
+      case 'queue_write':
+      case 'queue_poll':
+        return this.makeQueue(op);
       case 'add_reserved':
         return { op, ioas: this.ref(), start: this.iova(), length: this.bytes() };
       default:
@@ -486,16 +345,17 @@ export class Generator extends Draw {
           if (start < 1n << 40n)
             reserved.push([start, start + PAGE_N * BigInt(1 + this.below(4)) - 1n]);
         }
-        return { op, group: this.below(3), noDirty: this.chance(3), reserved };
+        const sharesFaults = this.chance(8);
+        return { op, group: this.below(3), noDirty: this.chance(3), sharesFaults, reserved };
       }
       case 'device_attach':
         return {
           op,
           device: this.device((each) => each.id !== 0 && !each.isAttached),
-          pt: this.chance(2) ? this.ref() : this.table(),
+          pt: this.target(),
         };
       case 'device_replace':
-        return { op, device: this.device((each) => each.isAttached), pt: this.table() };
+        return { op, device: this.device((each) => each.isAttached), pt: this.target() };
       case 'device_remove':
       case 'device_bind':
         return { op, device: this.device(({ id }) => id === 0) };

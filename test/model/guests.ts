@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Virtual IOMMUs and the devices of a guest, in the model. */
-import type { Outcome } from './apply.ts';
+import type { Outcome } from './outcome.ts';
 import type { Step } from './commands.ts';
 import { refuse } from './memory.ts';
 import { type Device, Vdevice, Viommu } from './objects.ts';

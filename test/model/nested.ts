@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Tables of a guest in the model: made on a parent, attached like others, with a cache that is invalidated entry by entry. */
-import type { Outcome } from './apply.ts';
+import type { Outcome } from './outcome.ts';
 import type { Step } from './commands.ts';
 import { refuse } from './memory.ts';
-import { type FaultQueue, Hwpt, Nested } from './objects.ts';
+import { Hwpt, Nested } from './objects.ts';
 import type { World } from './world.ts';
 
 const FOR_PASIDS = 8;
@@ -25,22 +25,13 @@ export function nestedAlloc(
   if (!parent.nests) refuse('EINVAL');
   if (step.length < DATA.least || step.length > DATA.most) refuse('EINVAL');
   const pasid = (step.flags & FOR_PASIDS) !== 0;
-  const nested = new Nested(world.freeId(), parent, pasid, step.value);
-  const fault = faultOf(world, step);
+  const fault = step.flags & FAULTS ? world.get(step.fault, 'FAULT') : undefined;
+  const nested = new Nested(world.freeId(), parent, { pasid, value: step.value, fault });
   respond();
-  nested.fault = fault;
-  if (fault) fault.tables++;
   parent.nested++;
+  if (fault) fault.tables++;
   world.objects.set(nested.id, nested);
   return { hwpt: nested.id };
-}
-
-/** The queue that a new table's faults go to: looked up last of all. */
-export function faultOf(
-  world: World,
-  { flags, fault }: { flags: number; fault: number },
-): FaultQueue | undefined {
-  return flags & FAULTS ? world.get(fault, 'FAULT') : undefined;
 }
 
 /** Entries before a bad one are done. How many is written back whatever happens, and an EFAULT of that comes before all else. */

@@ -1,55 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The model's objects beside address spaces, and who is attached to what. */
+import type { FaultQueue, PageRequest } from './faults.ts';
 import type { File, Mm, User } from './memory.ts';
 import type { DmaBuf, Ioas, Piece, Range } from './space.ts';
-
-/** A page fault that waits: of which attachment, and what its record shows. */
-export interface Fault {
-  readonly group: Group;
-  readonly slot: number;
-  readonly from: Device;
-  /** The id of the device through which its group was attached. */
-  readonly attachedAs: number;
-  readonly pasid: number;
-  readonly grpid: number;
-  readonly perm: number;
-  readonly address: bigint;
-}
-
-export class FaultQueue {
-  readonly kind = 'FAULT';
-  readonly id: number;
-  queued: Fault[] = [];
-  /** Those that were read, by cookie. */
-  readonly unanswered = new Map<number, Fault>();
-  givesZero = false;
-  isOpen = true;
-  tables = 0;
-
-  constructor(id: number) {
-    this.id = id;
-  }
-
-  get users(): number {
-    return 1 + (this.isOpen ? 1 : 0) + this.tables;
-  }
-
-  freeCookie(): number {
-    let cookie = this.givesZero ? 0 : 1;
-    while (this.unanswered.has(cookie)) cookie++;
-    return cookie;
-  }
-}
-
-/** The descriptor of a queue. */
-export class FaultFile {
-  readonly kind = 'queue';
-  readonly queue: FaultQueue;
-
-  constructor(queue: FaultQueue) {
-    this.queue = queue;
-  }
-}
 
 export class Hwpt {
   readonly kind = 'HWPT_PAGING';
@@ -64,18 +17,26 @@ export class Hwpt {
   /** Tables of guests can stand on it, and how many do. */
   readonly nests: boolean;
   nested = 0;
+  /** Where its page faults go. */
+  readonly fault: FaultQueue | undefined;
   /** Attachments: of devices, and of PASIDs. */
   attached = 0;
-  /** Where its page faults go. */
-  fault: FaultQueue | undefined = undefined;
 
   constructor(
     id: number,
     space: Ioas,
-    options: { automatic: boolean; dirty: boolean; huge: boolean; pasid: boolean; nests: boolean },
+    options: {
+      automatic: boolean;
+      dirty: boolean;
+      huge: boolean;
+      pasid: boolean;
+      nests: boolean;
+      fault?: FaultQueue | undefined;
+    },
   ) {
     this.id = id;
     this.space = space;
+    this.fault = options.fault;
     this.automatic = options.automatic;
     this.dirty = options.dirty;
     this.pasidCompatible = options.pasid;
@@ -100,14 +61,20 @@ export class Nested {
   readonly automatic = false;
   readonly dirty = false;
   readonly cache: number[];
+  readonly fault: FaultQueue | undefined;
   attached = 0;
-  fault: FaultQueue | undefined = undefined;
 
-  constructor(id: number, parent: Hwpt, pasid: boolean, value: number) {
+  constructor(
+    id: number,
+    parent: Hwpt,
+    options: { pasid: boolean; value: number; fault: FaultQueue | undefined },
+  ) {
     this.id = id;
     this.parent = parent;
+    const { pasid, value, fault } = options;
     this.pasidCompatible = pasid;
     this.cache = [value, value, value, value];
+    this.fault = fault;
   }
 
   /** Reserved regions are its parent's address space's business. */
@@ -156,6 +123,11 @@ export class Vdevice {
 /** What devices can be attached to. */
 export type Table = Hwpt | Nested;
 
+/** One attachment, from its attach or replace to its end: what a fault leads back to. */
+export interface Handle {
+  readonly device: Device;
+}
+
 /** Devices that share a domain. */
 export class Group {
   /** All devices, bound or not. */
@@ -165,8 +137,8 @@ export class Group {
   readonly attached = new Set<Device>();
   /** The tables of PASIDs; only mock devices, which are alone in their groups, have them. */
   readonly pasids = new Map<number, Table>();
-  /** By PASID: the id of the device that was attached, or with which a table was replaced. */
-  readonly attachedAs = new Map<number, number>();
+  /** The attachments in force by PASID; 0: that of requests without. */
+  readonly handles = new Map<number, Handle>();
 }
 
 /** A device of the machine; `id` is 0 while it is not bound. */
@@ -180,13 +152,35 @@ export class Device {
   readonly reserved: readonly Range[];
   /** What a guest has of it. */
   vdevice: Vdevice | undefined = undefined;
+  /** It is a virtual function, whose faults are its physical function's too. */
+  readonly sharesFaults: boolean;
+  /** Taken out of the machine: answers do not find it any more. */
+  isGone = false;
+  /** Page requests that wait for the last one of their group. */
+  partial: PageRequest[] = [];
 
-  constructor(group: Group, noDirty: boolean, reserved: readonly Range[], pasids = 1) {
+  constructor(
+    group: Group,
+    options: {
+      noDirty: boolean;
+      reserved?: readonly Range[];
+      pasids?: number;
+      sharesFaults?: boolean;
+    },
+  ) {
+    const { noDirty, reserved = [], pasids = 1, sharesFaults = false } = options;
     this.pasids = pasids;
     this.group = group;
     this.noDirty = noDirty;
     this.reserved = reserved;
+    this.sharesFaults = sharesFaults;
     group.members.push(this);
+  }
+
+  /** Anything attached takes faults. */
+  get faultsOn(): boolean {
+    const { hwpt, pasids } = this.group;
+    return [hwpt, ...pasids.values()].some((table) => table?.fault !== undefined);
   }
 
   get isAttached(): boolean {
@@ -239,7 +233,7 @@ export type Object_ = Ioas | Table | FaultQueue | Viommu | Vdevice | Device | Mo
 
 /** What a descriptor stands for. */
 export type Open =
-  { readonly kind: 'iommufd' } | File | DmaBuf | Access | FaultFile | { readonly kind: 'pipe' };
+  { readonly kind: 'iommufd' } | File | DmaBuf | Access | FaultQueue | { readonly kind: 'pipe' };
 
 export interface Process {
   readonly mm: Mm;

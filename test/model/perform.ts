@@ -12,31 +12,12 @@ import { ResvType } from '../../src/iommu/reserved.ts';
 import { attachDevice, detachDevice, replaceDevice } from '../../src/iommufd/change_pt.ts';
 import { IommufdDevice } from '../../src/iommufd/device.ts';
 import { DmaBuf } from '../../src/iommufd/dma_buf.ts';
-import type { IoctlResult } from '../../src/kernel/file.ts';
-import type { Outcome } from './apply.ts';
 import type { Step } from './commands.ts';
 import { DATA, type Engine, uapi } from './engine.ts';
-import { performFault } from './perform_fault.ts';
 import { PAGE } from './memory.ts';
+import { answer, done, type EngineOutcome, type Outcome } from './outcome.ts';
+import { performQueue } from './perform_queue.ts';
 import { FIRST_FD, FILES } from './world.ts';
-
-type Call<T> = { result: IoctlResult; reply: T };
-
-/** What the engine said, and why where it refused. */
-export interface EngineOutcome extends Outcome {
-  readonly why: string;
-}
-
-export function answer<T>(
-  { result, reply }: Call<T>,
-  out: (reply: T, value: number) => Outcome['out'] = () => ({}),
-): EngineOutcome {
-  const { value, why } = result;
-  if (value < 0) return { code: errnoName(-value), out: {}, why };
-  return { code: 'OK', out: out(reply, value), why };
-}
-
-const done: EngineOutcome = { code: 'OK', out: {}, why: '' };
 
 export function perform(engine: Engine, step: Step): EngineOutcome {
   const { readOnly = false } = step;
@@ -127,11 +108,6 @@ export function perform(engine: Engine, step: Step): EngineOutcome {
       return hwptAlloc(engine, step);
     case 'nested_alloc':
       return nestedAlloc(engine, step);
-    case 'fault_queue_alloc':
-    case 'trigger_fault':
-    case 'queue_read':
-    case 'queue_write':
-      return performFault(engine, step);
     case 'viommu_alloc': {
       const fields = { type: IOMMU_VIOMMU_TYPE_SELFTEST, dev_id: step.device, hwpt_id: step.hwpt };
       const { IOMMU_VIOMMU_ALLOC, iommu_viommu_alloc } = uapi;
@@ -165,6 +141,13 @@ export function perform(engine: Engine, step: Step): EngineOutcome {
     case 'device_replace':
     case 'device_detach':
       return performDevice(engine, step);
+    case 'fault_alloc':
+    case 'trigger_iopf':
+    case 'page_request':
+    case 'queue_read':
+    case 'queue_write':
+    case 'queue_poll':
+      return performQueue(engine, step);
     default:
       return performTest(engine, step);
   }
@@ -185,13 +168,8 @@ function hwptAlloc(engine: Engine, step: Step & { op: 'hwpt_alloc' }): EngineOut
           data_len: test.iommu_hwpt_selftest.size,
           data_uptr: DATA,
         };
-  const fields = {
-    flags: step.flags,
-    dev_id: step.device,
-    pt_id: step.pt,
-    fault_id: step.fault,
-    ...data,
-  };
+  const { flags, device: dev_id, pt: pt_id, fault: fault_id } = step;
+  const fields = { flags, dev_id, pt_id, fault_id, ...data };
   const call = engine.ioctl(0, uapi.IOMMU_HWPT_ALLOC, uapi.iommu_hwpt_alloc, fields, step.readOnly);
   return answer(call, ({ out_hwpt_id: hwpt }) => ({ hwpt }));
 }
@@ -203,13 +181,8 @@ function nestedAlloc(engine: Engine, step: Step & { op: 'nested_alloc' }): Engin
   new DataView(args.buffer, args.byteOffset).setUint32(PAGE, value, true);
   const data =
     length === 0 ? {} : { data_type: IOMMU_HWPT_DATA_SELFTEST, data_len: length, data_uptr: DATA };
-  const fields = {
-    flags: step.flags,
-    dev_id: step.device,
-    pt_id: step.parent,
-    fault_id: step.fault,
-    ...data,
-  };
+  const { flags, device: dev_id, parent: pt_id, fault: fault_id } = step;
+  const fields = { flags, dev_id, pt_id, fault_id, ...data };
   const call = engine.ioctl(0, uapi.IOMMU_HWPT_ALLOC, uapi.iommu_hwpt_alloc, fields, step.readOnly);
   return answer(call, ({ out_hwpt_id: hwpt }) => ({ hwpt }));
 }
@@ -425,7 +398,11 @@ function changeDevice(engine: Engine, step: DeviceStep): Outcome['out'] {
       prot: 0,
       type: ResvType.RESERVED,
     }));
-    const device = mock.createDevice(flags, { group: step.group, resvRegions });
+    const device = mock.createDevice(flags, {
+      group: step.group,
+      resvRegions,
+      sharesPageRequests: step.sharesFaults,
+    });
     if (typeof device === 'number')
       throw new ErrnoError(errnoName(-device) as 'EINVAL', 'createDevice');
     devices.push({ device, bound: undefined });

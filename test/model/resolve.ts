@@ -56,11 +56,13 @@ export function resolve(world: World, step: Step): Step {
         parent: world.idOf(step.parent, 'HWPT_PAGING', 'HWPT_NESTED'),
         fault: world.idOf(step.fault, 'FAULT'),
       };
-    case 'trigger_fault':
+    case 'trigger_iopf':
+    case 'page_request':
       return { ...step, device: world.idOf(step.device, 'DEVICE') };
     case 'queue_read':
     case 'queue_write':
-      return { ...step, fd: world.fdOf(step.fd, step.by, ['queue']) };
+    case 'queue_poll':
+      return { ...step, fd: world.fdOf(step.fd, step.by, ['FAULT']) };
     case 'viommu_alloc':
       return {
         ...step,
@@ -82,15 +84,15 @@ export function resolve(world: World, step: Step): Step {
     case 'access_replace':
       return {
         ...step,
-        fd: world.fdOf(step.fd, step.by, ['access']),
+        fd: world.fdOf(step.fd, step.by, ['ACCESS']),
         ioas: world.idOf(step.ioas, 'IOAS'),
       };
     case 'access_pin':
     case 'access_unpin':
     case 'access_rw':
-      return { ...step, fd: world.fdOf(step.fd, step.by, ['access']) };
+      return { ...step, fd: world.fdOf(step.fd, step.by, ['ACCESS']) };
     case 'close':
-      return { ...step, fd: world.fdOf(step.fd, step.by, ['access', 'dmabuf', 'queue']) };
+      return { ...step, fd: world.fdOf(step.fd, step.by, ['ACCESS', 'FAULT', 'dmabuf']) };
     case 'dmabuf_revoke':
       return { ...step, fd: world.fdOf(step.fd, step.by, ['dmabuf']) };
     default:

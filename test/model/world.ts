@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The model as a whole: two processes, three files, the objects by id, the devices. */
 import type { By, Ref, Setup } from './commands.ts';
+import type { Answer, FaultQueue } from './faults.ts';
 import {
   type AccountMode,
   type File,
@@ -12,9 +13,8 @@ import {
   type User,
 } from './memory.ts';
 import {
-  Access,
+  type Access,
   type Device,
-  type FaultQueue,
   type Group,
   type Hwpt,
   type Mock,
@@ -46,10 +46,10 @@ type Kinds = {
   HWPT_NESTED: Nested;
   VIOMMU: Viommu;
   VDEVICE: Vdevice;
+  FAULT: FaultQueue;
   DEVICE: Device;
   SELFTEST: Mock;
   ACCESS: Access;
-  FAULT: FaultQueue;
 };
 
 export class World {
@@ -63,8 +63,8 @@ export class World {
   /** The devices of `device_*` commands, in order of creation. */
   readonly devices: Device[] = [];
   mode: Exclude<AccountMode, 'none'> = 'user';
-  /** Answers that devices got since they were compared last: group and code. */
-  answers: string[] = [];
+  /** Answers to page faults that devices have got since they were looked at last. */
+  answers: Answer[] = [];
   /** Counts what could have changed translations and pins, so that they are compared only then. */
   changes = 0;
   private readonly setup: Setup;
@@ -164,7 +164,7 @@ export class World {
   fdOf(ref: Ref, by: By, kinds: readonly string[]): number {
     if (ref < 0) return -ref;
     const all = [...this.processes[by].fds]
-      .filter(([, open]) => kinds.includes(open instanceof Access ? 'access' : open.kind))
+      .filter(([, open]) => kinds.includes(open.kind))
       .map(([fd]) => fd)
       .toSorted((a, b) => a - b);
     return all[ref % all.length] ?? MISSING;
