@@ -110,14 +110,19 @@ function runCommand(found: (run: RunArguments) => void): Command {
       '--explain',
       'after each DMA that is refused, print its way through the tables, and why',
     )
-    .option('--check', 'after each failure that was injected, see that nothing has changed')
+    .option(
+      '--check',
+      'after each failure that was injected, see that nothing has changed; tell of each DMA that is served from what was unmapped or detached',
+    )
     .passThroughOptions()
     .addHelpText('after', aboutRun);
   return command.action((program: string, args: string[], options: RunOptions) => {
     const { strace = false, output, summary = false, fast = false, allowIoUring = false } = options;
     const { asRoot = false, machine, failNth, check = false, explain = false } = options;
-    if (output !== undefined && !strace && !summary && !explain) {
-      command.error('error: -o needs something to write: add --strace, --summary or --explain');
+    if (output !== undefined && !strace && !summary && !explain && !check) {
+      command.error(
+        'error: -o needs something to write: add --strace, --summary, --explain or --check',
+      );
     }
     found({
       command: [program, ...args],

@@ -6,6 +6,7 @@ import { HostError } from '../host/host_error.ts';
 import type { Observer } from '../host/observer.ts';
 import { run } from '../host/run.ts';
 import type { Served } from '../host/device.ts';
+import type { StaleTranslation } from '../src/machine/stale_translations.ts';
 import type { MachineDescription } from '../src/machine/description.ts';
 import type { Machine } from '../src/machine/machine.ts';
 import type { DmaObserver } from '../src/pci/dma.ts';
@@ -32,6 +33,10 @@ interface Reports {
   readonly dma: ((machine: Machine) => DmaObserver) | undefined;
   /** Failures that were asked for, as they happen. */
   readonly injections: readonly Injected[];
+  /** Told of a DMA that was served from what was to be forgotten; absent: nobody looks. */
+  readonly stale: ((found: StaleTranslation) => void) | undefined;
+  /** How many it was told of. */
+  readonly staleCount: number;
   finish(exitStatus: number): void;
 }
 
@@ -70,10 +75,19 @@ async function reportsOf(
   }
   const injections: Injected[] = [];
   observers.push({ injected: (event) => injections.push(event) });
+  const seen = { stale: 0 };
+  const stale = ({ text }: StaleTranslation): void => {
+    seen.stale++;
+    tell(text);
+  };
   return {
     observer: all(observers, looks),
     dma,
     injections,
+    stale: options.check ? stale : undefined,
+    get staleCount() {
+      return seen.stale;
+    },
     finish: (exitStatus) => {
       for (const report of atEnd) report(exitStatus);
     },
@@ -84,12 +98,15 @@ async function reportsOf(
  * What programs find of the machine that was asked for. The engine, and for a machine file YAML and its schema, are loaded here, while
  * the host makes a thread for the program.
  */
-async function serveMachine(name: string | undefined, dma: Reports['dma']): Promise<Served> {
+async function serveMachine(
+  name: string | undefined,
+  reports: Reports | undefined,
+): Promise<Served> {
   const { Machine } = await import('../src/machine/machine.ts');
   const { serve } = await import('./devices.ts');
-  const made =
-    name === undefined ? new Machine() : new Machine({ description: await described(name) });
-  made.dmaObserver = dma?.(made);
+  const description = name === undefined ? undefined : await described(name);
+  const made = new Machine({ ...(description && { description }), onStale: reports?.stale });
+  made.dmaObserver = reports?.dma?.(made);
   return serve(made);
 }
 
@@ -111,7 +128,7 @@ export async function runCommand(options: RunArguments): Promise<number> {
     faultPoints = 0,
   } = await run({
     command: options.command,
-    devices: () => serveMachine(options.machine, reports?.dma),
+    devices: () => serveMachine(options.machine, reports),
     asRoot: options.asRoot,
     fast: options.fast,
     allowIoUring: options.allowIoUring,
@@ -132,8 +149,13 @@ export async function runCommand(options: RunArguments): Promise<number> {
       `iommulator: the call in which fault point ${nth} failed left a trace: ${difference}`,
     );
   }
+  const stale = reports?.staleCount ?? 0;
+  if (stale > 0) {
+    const count = stale === 1 ? '1 DMA was' : `${stale} DMAs were`;
+    console.error(`iommulator: ${count} served from what was to be forgotten`);
+  }
   if (sink.failure !== undefined && options.output !== undefined) {
     console.error(`iommulator: ${options.output} is incomplete: ${sink.failure}`);
   }
-  return wrong.length > 0 ? OUR_FAILURE : exitStatus;
+  return wrong.length > 0 || stale > 0 ? OUR_FAILURE : exitStatus;
 }

@@ -20,7 +20,7 @@ export interface RunArguments {
   readonly failNth: number | undefined;
   /** After each refused DMA, print its way through the tables. */
   readonly explain: boolean;
-  /** After each injected failure, see that nothing has changed. */
+  /** After each injected failure, see that nothing has changed; compare each DMA with the tables. */
   readonly check: boolean;
   /** A preset or a machine file; the default machine where undefined. */
   readonly machine: string | undefined;

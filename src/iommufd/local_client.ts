@@ -24,6 +24,8 @@ export const ioctlStructs = {
   IOMMU_VFIO_IOAS: uapi.iommu_vfio_ioas,
   IOMMU_HWPT_ALLOC: uapi.iommu_hwpt_alloc,
   IOMMU_HWPT_INVALIDATE: uapi.iommu_hwpt_invalidate,
+  IOMMU_HWPT_SET_DIRTY_TRACKING: uapi.iommu_hwpt_set_dirty_tracking,
+  IOMMU_HWPT_GET_DIRTY_BITMAP: uapi.iommu_hwpt_get_dirty_bitmap,
   IOMMU_FAULT_QUEUE_ALLOC: uapi.iommu_fault_alloc,
   IOMMU_VIOMMU_ALLOC: uapi.iommu_viommu_alloc,
   IOMMU_VDEVICE_ALLOC: uapi.iommu_vdevice_alloc,

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Takes out each invalidation of the driver for VT-d, one at a time, by the place in the source that asks for it: the DMA that is
+ * served from what was not forgotten names it.
+ */
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { attachDevice, detachDevice, replaceDevice } from '../iommufd/change_pt.ts';
+import { IommufdDevice } from '../iommufd/device.ts';
+import { LocalClient } from '../iommufd/local_client.ts';
+import { NO_PASID } from '../iommu/device.ts';
+import { Machine } from './machine.ts';
+import { presets } from './presets.ts';
+import type { StaleTranslation } from './stale_translations.ts';
+
+/** Places that ask for invalidations, and the one whose requests are lost. */
+const places = vi.hoisted(() => ({ seen: new Map<string, string>(), lost: '' }));
+
+vi.mock('../drivers/intel/descriptors.ts', async (original) => {
+  const real: Record<string, unknown> = await original();
+  const NOBODY = 0xfffe;
+  const wrapped = Object.entries(real).map(([name, made]) => {
+    if (typeof made !== 'function' || name === 'waitAndWrite') return [name, made];
+    return [
+      name,
+      (at: Uint32Array, ...rest: unknown[]) => {
+        const caller = new Error().stack?.split('\n')[2] ?? '';
+        const place = `${name} ${/[^/]+\.ts:\d+/.exec(caller)?.[0]}`;
+        places.seen.set(place, name);
+        if (place !== places.lost) return (made as (...all: unknown[]) => void)(at, ...rest);
+        // A domain that nobody has: the same as nothing.
+        (real['iotlbOfDomain'] as (...all: unknown[]) => void)(at, NOBODY, {});
+      },
+    ];
+  });
+  return Object.fromEntries(wrapped) as object;
+});
+
+const MEMORY = 0x4000_0000n;
+const PAGE = 0x1000n;
+const IOVA = 0x4000_0000n;
+const LARGE = 0x20_0000n;
+const [NEST_PARENT, DIRTY] = [1, 2];
+
+function setUp(name: string, report: (found: StaleTranslation) => void) {
+  const description = presets.find((preset) => preset.name === name);
+  if (!description) throw new Error(`no preset ${name}`);
+  const machine = new Machine({ description, onStale: report });
+  const client = new LocalClient(machine.iommufd);
+  client.process.mm.map(MEMORY, Number(4n * LARGE));
+  const [fn] = machine.pciDevices;
+  if (!fn) throw new Error('no function');
+  fn.config.write(4, 2, 6);
+  const bound = IommufdDevice.claim(client.file.context, fn.device);
+  const ioas = (): number => client.call('IOMMU_IOAS_ALLOC', {}).out_ioas_id;
+  const map = (ioas_id: number, iova: bigint, from: bigint, length: bigint) =>
+    client.call('IOMMU_IOAS_MAP', {
+      ...{ flags: 7, ioas_id, iova, length },
+      user_va: MEMORY + from,
+    });
+  const unmap = (ioas_id: number, iova: bigint, length: bigint) =>
+    client.call('IOMMU_IOAS_UNMAP', { ioas_id, iova, length });
+  const hwpt = (pt_id: number, flags: number): number =>
+    client.call('IOMMU_HWPT_ALLOC', { dev_id: bound.id, pt_id, flags }).out_hwpt_id;
+  /** The device touches a page, both ways. */
+  const touch = (iova: bigint): void => {
+    fn.dma.read(iova, new Uint8Array(8));
+    fn.dma.write(iova, new Uint8Array(8));
+  };
+  return { machine, client, bound, ioas, map, unmap, hwpt, touch };
+}
+
+/** What a client does that makes the driver ask for invalidations, with DMA after each step. */
+function play(name: string, report: (found: StaleTranslation) => void): void {
+  const { client, bound, ioas, map, unmap, hwpt, touch } = setUp(name, report);
+  const [a, b] = [ioas(), ioas()];
+  map(a, IOVA, 0n, 4n * PAGE);
+  map(b, IOVA, 2n * LARGE, 4n * PAGE);
+  const everywhere = (): void => {
+    for (let page = 0n; page < 4n; page++) touch(IOVA + page * PAGE);
+    touch(IOVA + 2n * LARGE);
+  };
+  // Attach, replace, detach; what changes meanwhile is not flushed, for nobody has it.
+  attachDevice(bound, NO_PASID, a);
+  everywhere();
+  detachDevice(client.file.context, bound, NO_PASID);
+  unmap(a, IOVA, 4n * PAGE);
+  map(a, IOVA, LARGE, 4n * PAGE);
+  attachDevice(bound, NO_PASID, a);
+  everywhere();
+  replaceDevice(bound, NO_PASID, b);
+  everywhere();
+  detachDevice(client.file.context, bound, NO_PASID);
+  everywhere();
+  // Unmap of leaves, and of whole tables.
+  attachDevice(bound, NO_PASID, a);
+  everywhere();
+  unmap(a, IOVA, 4n * PAGE);
+  everywhere();
+  map(a, IOVA + 2n * LARGE, LARGE, PAGE);
+  everywhere();
+  unmap(a, 0n, 2n ** 64n - 1n);
+  map(a, IOVA + 2n * LARGE, 3n * LARGE, LARGE);
+  everywhere();
+  unmap(a, 0n, 2n ** 64n - 1n);
+  everywhere();
+  map(a, IOVA, 0n, 4n * PAGE);
+  // Second stages, and dirty tracking where there is one.
+  for (const flags of name === 'vtd' ? [NEST_PARENT, DIRTY] : []) {
+    const second = hwpt(a, flags);
+    everywhere();
+    replaceDevice(bound, NO_PASID, second);
+    everywhere();
+    if (flags === DIRTY) {
+      const track = (on: number) =>
+        client.call('IOMMU_HWPT_SET_DIRTY_TRACKING', { hwpt_id: second, flags: on });
+      track(1);
+      everywhere();
+      client.call('IOMMU_HWPT_GET_DIRTY_BITMAP', {
+        ...{ hwpt_id: second, iova: IOVA, length: 4n * PAGE },
+        ...{ page_size: PAGE, data: MEMORY },
+      });
+      everywhere();
+      track(0);
+      everywhere();
+      track(1);
+      everywhere();
+    }
+    unmap(a, IOVA, 4n * PAGE);
+    everywhere();
+    map(a, IOVA, 0n, 4n * PAGE);
+    everywhere();
+    replaceDevice(bound, NO_PASID, a);
+    everywhere();
+    unmap(a, IOVA, 4n * PAGE);
+    map(a, IOVA, LARGE, 4n * PAGE);
+    replaceDevice(bound, NO_PASID, second);
+    everywhere();
+    replaceDevice(bound, NO_PASID, a);
+  }
+  detachDevice(client.file.context, bound, NO_PASID);
+  everywhere();
+}
+
+afterEach(() => {
+  places.lost = '';
+});
+
+/** At its start a unit's caches may hold anything: those of the model are empty. */
+const NOTHING_TO_FORGET = new Set(['allContexts', 'allIotlb', 'allPasidCaches']);
+
+/** By function: where the loss shows, and how it is named. */
+const NAMED: Readonly<Record<string, RegExp>> = {
+  iotlbOfPages: /by the (IOTLB|paging-structure caches),.*(Missing|Too narrow|Asked)/,
+  iotlbOfDomain: /by the (IOTLB|paging-structure caches),.*(Missing|Too narrow|Asked)/,
+  iotlbOfPasid: /by the (IOTLB|paging-structure caches),.*(Missing|Too narrow|Asked)/,
+  iotlbOfPasidPages: /by the (IOTLB|paging-structure caches),.*(Missing|Too narrow|Asked)/,
+  pasidCacheOfPasid: /by the PASID cache,.*(Missing|Too narrow|Asked)/,
+  contextOfDevice: /by the context cache,.*(Missing|Too narrow|Asked)/,
+};
+
+describe.each(['vtd', 'vtd-legacy'])('on the machine %s', (name) => {
+  it('a driver that forgets nothing is never blamed', () => {
+    const found: StaleTranslation[] = [];
+    play(name, (one) => found.push(one));
+    expect(found.map(({ text }) => text)).toEqual([]);
+  });
+
+  it('each invalidation that is taken out is named at the DMA that misses it', () => {
+    places.seen.clear();
+    play(name, () => undefined);
+    const asked = [...places.seen];
+    expect(asked.length).toBeGreaterThan(3);
+    const unnamed: string[] = [];
+    for (const [place, made] of asked) {
+      places.lost = place;
+      const found: string[] = [];
+      play(name, ({ text }) => found.push(text));
+      if (NOTHING_TO_FORGET.has(made)) continue;
+      if (!found.some((text) => NAMED[made]?.test(text))) unnamed.push(place);
+    }
+    expect(unnamed).toEqual([]);
+  });
+});
