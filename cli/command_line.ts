@@ -26,6 +26,8 @@ Examples:
   iommulator run -- ./prog                   serve /dev/iommu to a program
   iommulator run --strace -- ./prog          and print every call with its structure
   iommulator run --summary -- python3 p.py   end with counts, times and what was left open
+  iommulator explain --machine vtd 0x100000 -- ./prog
+                                             how an address of its device is translated
   iommulator machine --list                  machines to choose from, with run --machine
   iommulator help run                        options and exit status of run`;
 
@@ -136,8 +138,76 @@ function runCommand(found: (run: RunArguments) => void): Command {
       check,
       explain,
       machine,
+      explainAt: undefined,
     });
   });
+}
+
+const aboutExplain = `
+After each call that changes how the address is translated, the walk through the tables is printed
+to standard error: every entry with its fields, where it ends and why, and the map of the program
+that put the last entry there. "iommulator run --explain" does so for each DMA that is refused.
+
+Examples:
+  iommulator explain 0x300000 -- ./prog      the first device of the default machine
+  iommulator explain --machine vtd --device 0000:00:02.0 --pasid 5 0x7000 -- ./prog
+                                             a request with a PASID, through the tables of VT-d
+
+Exit status: as of run.`;
+
+interface ExplainOptions {
+  readonly machine?: string;
+  readonly device?: string;
+  readonly pasid?: number;
+  readonly output?: string;
+  readonly asRoot?: true;
+}
+
+function addressOf(text: string): bigint {
+  const isNumber = /^(0x[0-9a-f]{1,16}|\d{1,20})$/i.test(text);
+  if (isNumber && BigInt(text) < 2n ** 64n) return BigInt(text);
+  throw new InvalidArgumentError('Give an address below 2^64, as 0x100000 or 1048576.');
+}
+
+function pasidOf(text: string): number {
+  if (/^\d{1,7}$/.test(text) && Number(text) < 2 ** 20) return Number(text);
+  throw new InvalidArgumentError('Give a number below 2^20; 0 is no PASID.');
+}
+
+function explainCommand(found: (run: RunArguments) => void): Command {
+  const command: Command = new Command('explain')
+    .summary("show how an address of a program's device is translated")
+    .description(
+      'Runs PROGRAM as "run" does, and follows how an I/O address of its device is translated.',
+    )
+    .usage('[options] ADDRESS [--] PROGRAM [ARG...]')
+    .argument('<address>', 'what the device would ask for', addressOf)
+    .argument('<program>', 'the program, looked up in PATH unless its name has a slash')
+    .argument('[args...]', 'its arguments')
+    .option('--machine <machine>', 'a preset (see "iommulator machine --list") or a YAML file')
+    .option('--device <address>', 'the PCI function, as 0000:00:02.0; the first one unless given')
+    .option('--pasid <n>', 'of requests with this PASID', pasidOf)
+    .option('-o, --output <file>', 'write the explanation to FILE, not to standard error')
+    .option(
+      '--as-root',
+      'answer privileged requests as for root, though iommulator was not started by it',
+    )
+    .passThroughOptions()
+    .addHelpText('after', aboutExplain);
+  return command.action(
+    (address: bigint, program: string, args: string[], options: ExplainOptions) => {
+      // Options have ended at the address: what ends them before a program is an argument here.
+      const run = program === '--' ? args : [program, ...args];
+      if (run.length === 0) command.error("error: missing required argument 'program'");
+      const { machine, device, pasid = 0, output, asRoot = false } = options;
+      found({
+        command: run,
+        ...{ strace: false, summary: false, fast: false, allowIoUring: false, check: false },
+        ...{ explain: false, failNth: undefined, output, asRoot, machine },
+        explainAt: { address, device, pasid },
+      });
+    },
+  );
 }
 
 const aboutMachine = `
@@ -190,6 +260,11 @@ export function parseCommandLine(argv: readonly string[], answers: Answers = str
     }).copyInheritedSettings(program),
   );
   program.addCommand(
+    explainCommand((found) => {
+      understood = { kind: 'run', arguments: found };
+    }).copyInheritedSettings(program),
+  );
+  program.addCommand(
     machineCommand((name, list) => {
       understood = { kind: 'machine', name, list };
     }).copyInheritedSettings(program),
@@ -200,7 +275,8 @@ export function parseCommandLine(argv: readonly string[], answers: Answers = str
     const { exitCode, code } = ignoreCommanderError(error);
     const mistaken = exitCode !== 0;
     if (mistaken && code !== 'commander.help') {
-      const topic = argv[0] === 'run' || argv[0] === 'machine' ? `help ${argv[0]}` : '--help';
+      const command = program.commands.find((one) => one.name() === argv[0])?.name();
+      const topic = command === undefined ? '--help' : `help ${command}`;
       answers.error(`Try "iommulator ${topic}".\n`);
     }
     return { kind: 'answered', exitStatus: mistaken ? OUR_FAILURE : 0 };

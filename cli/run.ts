@@ -30,7 +30,7 @@ function openOutput(path: string): number {
 /** What is printed during and after the run. */
 interface Reports {
   readonly observer: Observer;
-  readonly dma: ((machine: Machine) => DmaObserver) | undefined;
+  readonly dma: ((machine: Machine) => DmaObserver | undefined) | undefined;
   /** Failures that were asked for, as they happen. */
   readonly injections: readonly Injected[];
   /** Told of a DMA that was served from what was to be forgotten; absent: nobody looks. */
@@ -72,6 +72,17 @@ async function reportsOf(
     const { explaining } = await import('./explaining.ts');
     const other = dma;
     dma = (machine) => explaining(machine, tell, other?.(machine));
+  }
+  if (options.explainAt) {
+    const { ExplainAt } = await import('./explain_at.ts');
+    const explained = new ExplainAt(options.explainAt, tell);
+    const other = dma;
+    dma = (machine) => {
+      explained.begin(machine);
+      return other?.(machine);
+    };
+    observers.push(explained.observer);
+    atEnd.push(() => explained.finish());
   }
   const injections: Injected[] = [];
   observers.push({ injected: (event) => injections.push(event) });
@@ -119,8 +130,9 @@ async function described(name: string): Promise<MachineDescription> {
 export async function runCommand(options: RunArguments): Promise<number> {
   const fd = options.output === undefined ? STANDARD_ERROR : openOutput(options.output);
   const sink = new DescriptorSink(fd);
-  const { strace, summary, failNth, check, explain } = options;
-  const wanted = strace || summary || failNth !== undefined || check || explain;
+  const { strace, summary, failNth, check, explain, explainAt } = options;
+  const wanted =
+    strace || summary || failNth !== undefined || check || explain || explainAt !== undefined;
   const reports = wanted ? await reportsOf(options, sink, isatty(fd)) : undefined;
   const {
     exitStatus,

@@ -24,6 +24,17 @@ export interface RunArguments {
   readonly check: boolean;
   /** A preset or a machine file; the default machine where undefined. */
   readonly machine: string | undefined;
+  /** An address whose translation is followed. */
+  readonly explainAt: ExplainedAddress | undefined;
+}
+
+/** What `iommulator explain` was asked about. */
+export interface ExplainedAddress {
+  readonly address: bigint;
+  /** `0000:00:02.0`; undefined: the machine's first function. */
+  readonly device: string | undefined;
+  /** 0: requests without one. */
+  readonly pasid: number;
 }
 
 const switches = {
@@ -67,7 +78,12 @@ export function plainRunArguments(argv: readonly string[]): RunArguments | undef
   if (rest[at] === '--') at++;
   const program = rest.slice(at);
   const nothingToWrite =
-    output !== undefined && !options.strace && !options.summary && !options.explain;
+    output !== undefined &&
+    !options.strace &&
+    !options.summary &&
+    !options.explain &&
+    !options.check;
   if (program.length === 0 || nothingToWrite) return undefined;
-  return { command: program, output, machine: undefined, failNth: undefined, ...options };
+  const unasked = { machine: undefined, failNth: undefined, explainAt: undefined };
+  return { command: program, output, ...unasked, ...options };
 }
