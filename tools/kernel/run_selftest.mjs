@@ -56,9 +56,10 @@ export function compileSelftests({ tree, release }) {
  * @param {{ tree: string, native: boolean, record: string | undefined }} options
  *   tree: the kernel's, which is left out of what is printed
  */
-export async function runSelftest(program, args, { tree, native, record }) {
+export async function runSelftest(program, args, { tree, native, record, machine }) {
   // The tests are written for root, of which the root of a container often lacks a part.
-  const runner = native ? [] : [join(root, 'bin/iommulator'), 'run', '--as-root', '--'];
+  const options = ['--as-root', ...(machine ? ['--machine', machine] : [])];
+  const runner = native ? [] : [join(root, 'bin/iommulator'), 'run', ...options, '--'];
   // The tests pin memory; the limit is raised as far as this user may. Both outputs share a pipe to keep their order.
   const script = 'ulimit -l unlimited 2>/dev/null || ulimit -l "$(ulimit -H -l)"; exec "$@" 2>&1';
   const child = spawn('bash', ['-c', script, 'bash', ...runner, program, ...args], {

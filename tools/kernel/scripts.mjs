@@ -22,10 +22,11 @@ const linesOf = (path) =>
     : [];
 
 /**
- * Prints what differs; true where nothing does.
+ * Plays every script; by its name, what differs, and how many lines were compared.
  * @param {import('./fetch.mjs').Kernel} kernel
+ * @param {readonly string[]} options of `run`
  */
-export async function judgeScripts({ tree, release }) {
+export async function playScripts({ tree, release }, options = []) {
   const source = join(golden, 'player/exec.c');
   const program = compileC('exec', [source, join(tree, 'drivers/iommu/iommufd/iommufd_test.h')], {
     compile: ['-w', '-I', join(tree, 'usr/include'), '-I', join(tree, 'drivers/iommu/iommufd')],
@@ -37,40 +38,51 @@ export async function judgeScripts({ tree, release }) {
     () => {
       const loop =
         'ulimit -l unlimited; for s in "$S"/*.txt; do b=${s##*/}; "$0" "$s" >"$O/${b%.txt}.res"; done';
-      const start = performance.now();
       const env = { ...process.env, S: join(golden, 'scripts'), O: folder, TMPDIR: '/dev/shm' };
-      const done = spawnSync(
+      const { status, stderr } = spawnSync(
         join(root, 'bin/iommulator'),
-        ['run', '--as-root', '--', 'bash', '-c', loop, program],
+        ['run', '--as-root', ...options, '--', 'bash', '-c', loop, program],
         { encoding: 'utf8', env, timeout: TIMEOUT_MS, killSignal: 'SIGKILL' },
       );
-      const seconds = ((performance.now() - start) / 1000).toFixed(1);
       const names = readdirSync(join(golden, 'results')).map((file) =>
         file.slice(0, -'.res'.length),
       );
-      let [lines, equal] = [0, 0];
-      /** @type {string[]} */
-      const differences = [];
+      /** @type {Map<string, { lines: number, differences: string[] }>} */
+      const played = new Map();
       for (const name of names.toSorted()) {
         const expected = linesOf(join(golden, `results/${name}.res`));
         const found = linesOf(join(folder, `${name}.res`));
-        for (let line = 0; line < Math.max(expected.length, found.length); line++) {
-          lines++;
-          if (expected[line] === found[line]) equal++;
-          else
-            differences.push(
-              `${name} line ${line}: expected ${expected[line]}, got ${found[line]}`,
-            );
+        const lines = Math.max(expected.length, found.length);
+        /** @type {string[]} */
+        const differences = [];
+        for (let line = 0; line < lines; line++) {
+          if (expected[line] === found[line]) continue;
+          differences.push(`${name} line ${line}: expected ${expected[line]}, got ${found[line]}`);
         }
+        played.set(name, { lines, differences });
       }
-      console.log(
-        `\n${names.length} recorded scripts under run: ${equal} of ${lines} answers are Linux's, in ${seconds} s`,
-      );
-      for (const difference of differences.slice(0, MOST_SHOWN)) console.log(`  ${difference}`);
-      if (differences.length > MOST_SHOWN)
-        console.log(`  ... and ${differences.length - MOST_SHOWN} more`);
-      if (done.status !== 0) console.log(`  it ended with status ${done.status}: ${done.stderr}`);
-      return differences.length === 0 && done.status === 0;
+      return { played, failure: status === 0 ? '' : `it ended with status ${status}: ${stderr}` };
     },
   );
+}
+
+/**
+ * Prints what differs; true where nothing does.
+ * @param {import('./fetch.mjs').Kernel} kernel
+ */
+export async function judgeScripts(kernel) {
+  const start = performance.now();
+  const { played, failure } = await playScripts(kernel);
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  const all = [...played.values()];
+  const lines = all.reduce((sum, one) => sum + one.lines, 0);
+  const differences = all.flatMap((one) => one.differences);
+  console.log(
+    `\n${played.size} recorded scripts under run: ${lines - differences.length} of ${lines} answers are Linux's, in ${seconds} s`,
+  );
+  for (const difference of differences.slice(0, MOST_SHOWN)) console.log(`  ${difference}`);
+  if (differences.length > MOST_SHOWN)
+    console.log(`  ... and ${differences.length - MOST_SHOWN} more`);
+  if (failure !== '') console.log(`  ${failure}`);
+  return differences.length === 0 && failure === '';
 }

@@ -20,6 +20,7 @@ import { judgeFailNth } from './fail_nth.mjs';
 import { withHugePages } from './machine.mjs';
 import { compileSelftests, runSelftest } from './run_selftest.mjs';
 import { judgeScripts } from './scripts.mjs';
+import { judgeWithoutMock } from './without_mock.mjs';
 import { byFixture, compare, formatExpected, parseExpected } from './tap.mjs';
 
 const MOST_SHOWN = 60;
@@ -128,6 +129,7 @@ async function main() {
     );
 
   const list = join(root, `test/kernel/expected-${kernel.version}.txt`);
+  const vtdList = join(root, `test/kernel/vtd-${kernel.version}.txt`);
   if (values.native) return;
   if (!values.update && !existsSync(list)) {
     console.log(`there is no list for ${kernel.version}: nothing is judged (--update makes one)`);
@@ -148,6 +150,7 @@ async function main() {
     console.log(
       `\nthe list has ${passing.length} tests now (${progress.length} more, ${regressions.length} fewer)`,
     );
+    await judgeWithoutMock(kernel, programs.iommufd, vtdList, true);
     return;
   }
   if (unjudged.length > 0) {
@@ -173,6 +176,7 @@ async function main() {
   else if (!(await judgeFailNth(programs.failNth, ranges))) process.exitCode = 1;
   const judged = await withHugePages(!values['without-huge-pages'], () => judgeScripts(kernel));
   if (!judged) process.exitCode = 1;
+  if (!(await judgeWithoutMock(kernel, programs.iommufd, vtdList, false))) process.exitCode = 1;
 }
 
 try {
