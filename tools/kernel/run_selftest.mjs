@@ -53,7 +53,7 @@ export function compileSelftests({ tree, release }) {
 /**
  * @param {string} program
  * @param {string[]} args
- * @param {{ tree: string, native: boolean, record: string | undefined }} options
+ * @param {{ tree: string, native: boolean, record: string | undefined, machine?: string }} options
  *   tree: the kernel's, which is left out of what is printed
  */
 export async function runSelftest(program, args, { tree, native, record, machine }) {
