@@ -57,8 +57,22 @@ test('a frame of several bits sets all of them', () => {
   ).toEqual([8, 9, 10, 11, 16, 17, 18, 19, 20, 21, 22, 23]);
 });
 
-test('bits beyond the last whole byte of the bitmap are not set', () => {
-  expect(setIn(0, 11, 12, [[10, 20]])).toEqual([10, 11, 12, 13, 14, 15]);
+const bits = (first: number, end: number): number[] =>
+  Array.from({ length: end - first }, (_, index) => first + index);
+
+test('a stretch that is longer than the bitmap sets bits beyond it, as far as its page goes', () => {
+  expect(setIn(0, 11, 12, [[10, 20]])).toEqual(bits(10, 30));
+  expect(setIn(0, 0, 8, [[0, 20]])).toEqual(bits(0, PAGE_SIZE * 8));
+});
+
+test('and a page further where the bitmap does not begin with a page', () => {
+  expect(setIn(96, 0, 8, [[0, 40]], 3)).toEqual(bits(0, (2 * PAGE_SIZE - 96) * 8));
+});
+
+test('a stretch that begins in the bitmap is counted from where it begins', () => {
+  const last = PAGE_SIZE * 8 - 8;
+  const found = setIn(0, 11, last + 16, [[last + 8, PAGE_SIZE * 8]], 3);
+  expect(found).toEqual(bits(last + 8, 2 * PAGE_SIZE * 8));
 });
 
 test('a range goes on in the next page of the bitmap, wherever the bitmap begins', () => {

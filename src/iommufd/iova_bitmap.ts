@@ -8,6 +8,8 @@ const BITS_PER_PAGE = PAGE_SIZE * 8;
 /**
  * A bitmap in client memory, one bit for each 2^`lg2` bytes of IOVA from `iova` on. Bits are set page by page of the bitmap, and
  * those that were set stay; what can not be written is silently left out, as on Linux. Source: iova_bitmap.c.
+ * A stretch can be longer than the bitmap, where a large entry was written to and a part of it was asked for. Linux sets all of its bits
+ * as far as the pages go that it has pinned for the bitmap, beyond the bitmap's end; programs see it, so we do.
  * A bitmap can have a bit for each of millions of frames, so bits are numbers; those beyond 2^53, which no memory has room for, need
  * not be exact.
  */
@@ -17,7 +19,7 @@ export class IovaBitmap {
   /** The frame of the first bit. */
   private readonly firstFrame: number;
   private readonly bitsPerFrame: number;
-  /** Bits that there are; those beyond are not set. */
+  /** Bits that there are, in whole bytes. */
   private readonly bits: number;
   /** The page of the bitmap that is being changed, by its address. */
   private page: { readonly address: bigint; readonly bytes: Uint8Array } | undefined;
@@ -34,11 +36,12 @@ export class IovaBitmap {
     this.bits = Number((((length - 1n) >> BigInt(lg2)) / 8n + 1n) * 8n);
   }
 
-  /** Sets the bits of frames of IOVA, up to the first page of the bitmap that can not be written. */
+  /** Sets the bits of frames of IOVA, the first of which is in the bitmap, up to the first page of it that can not be written. */
   set(frame: number, frames: number): void {
     const from = frame - this.firstFrame;
     let bit = Math.floor(from * this.bitsPerFrame);
-    const end = Math.min(Math.ceil((from + frames) * this.bitsPerFrame), this.bits);
+    let end = Math.ceil((from + frames) * this.bitsPerFrame);
+    if (end > this.bits) end = Math.min(end, this.pinnedEnd(bit));
     while (bit < end) {
       if (!(bit >= this.pageFirst && bit < this.pageEnd) && !this.open(bit)) return;
       if (!this.page) return;
@@ -46,6 +49,17 @@ export class IovaBitmap {
       setBits(this.page.bytes, bit - this.pageFirst, until - bit);
       bit = until;
     }
+  }
+
+  /**
+   * Where the pages end that Linux pins for a stretch that begins at a bit and does not end in the bitmap: one more than the rest of
+   * the bitmap needs where that does not begin with a page.
+   */
+  private pinnedEnd(bit: number): number {
+    const first = Math.floor(bit / 8);
+    const offset = Number((this.address + BigInt(first)) & BigInt(PAGE_SIZE - 1));
+    const pages = Math.ceil((this.bits / 8 - first) / PAGE_SIZE) + (offset > 0 ? 1 : 0);
+    return (first - offset + pages * PAGE_SIZE) * 8;
   }
 
   /** Writes back what was changed; needed at the end. */
