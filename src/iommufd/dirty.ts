@@ -95,6 +95,8 @@ export function getDirtyBitmap(call: Call<GetDirtyBitmap>): void {
     const { table } = hwpt.ioas;
     checkRange(cmd, table.alignment);
     const dirty = dirtyOps(hwpt);
+    if (context.iommufd.faults.point('alloc'))
+      throw new ErrnoError('ENOMEM', 'no memory for the bitmap');
     const { iova, data, page_size: pageSize } = cmd;
     const last = iova + BigInt.asUintN(64, cmd.length - 1n);
     const bitmap = new IovaBitmap(task.mm, data, iova, last - iova + 1n, ctz(pageSize));

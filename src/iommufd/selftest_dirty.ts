@@ -20,6 +20,8 @@ export function dirty({ call, cmd, arg }: TestCall<'dirty'>): void {
   if (bits > MAX_BITS) throw new ErrnoError('EOVERFLOW', `${bits} bits are more than ${MAX_BITS}`);
   withMockPaging(call, cmd.id, ({ mock }) => {
     if (!mock.isTracking) throw new ErrnoError('EINVAL', 'dirty tracking is off');
+    if (call.context.iommufd.faults.point('alloc'))
+      throw new ErrnoError('ENOMEM', `no memory for ${bits} bits`);
     const bytes = new Uint8Array(Math.ceil(Number(bits) / 8));
     copyFromUser(call.task.mm, uptr, bytes);
     let count = 0;

@@ -12,6 +12,7 @@ import {
 import { performClient } from './apply_client.ts';
 import { performDevice } from './apply_device.ts';
 import type { Step } from './commands.ts';
+import { markDirty, readDirty, trackDirty } from './dirty.ts';
 import { checkMapFlags, isWriting, makeSource, mapSlices, slicesOf, unmap } from './maps.ts';
 import { PAGE, refuse, Refused } from './memory.ts';
 import type { Outcome } from './outcome.ts';
@@ -202,6 +203,12 @@ function perform(world: World, step: Step): Outcome['out'] | void {
       space.reserved.push({ ...range, owner: undefined });
       return;
     }
+    case 'dirty_track':
+      return trackDirty(world, step);
+    case 'dirty_mark':
+      return markDirty(world, step);
+    case 'dirty_read':
+      return readDirty(world, step);
     case 'fault_alloc':
       return queueAlloc(world, step);
     case 'trigger_iopf':

@@ -87,6 +87,27 @@ export type Command =
       readonly index: number;
       readonly value: number;
     }
+  | { readonly op: 'dirty_track'; readonly hwpt: Ref; readonly flags: number }
+  /** A device writes to the pages of `pageSize` bytes from `iova` on whose bits are listed. */
+  | {
+      readonly op: 'dirty_mark';
+      readonly hwpt: Ref;
+      readonly iova: bigint;
+      readonly length: bigint;
+      readonly pageSize: bigint;
+      readonly bits: readonly number[];
+      readonly isNull: boolean;
+      readonly room: number;
+    }
+  | {
+      readonly op: 'dirty_read';
+      readonly hwpt: Ref;
+      readonly flags: number;
+      readonly iova: bigint;
+      readonly length: bigint;
+      readonly pageSize: bigint;
+      readonly room: number;
+    }
   | { readonly op: 'fault_alloc'; readonly by: By; readonly flags: number }
   | {
       readonly op: 'trigger_iopf';

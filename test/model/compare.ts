@@ -16,7 +16,7 @@ import { Viommu as EngineViommu } from '../../src/iommufd/viommu.ts';
 import type { IommufdObject } from '../../src/iommufd/objects.ts';
 import { Poll } from '../../src/kernel/file.ts';
 import type { Engine } from './engine.ts';
-import { isSameMapped, leavesOf, type Snapshot, takeSnapshot } from './tables.ts';
+import { isSameMapped, type Leaf, leavesOf, type Snapshot, takeSnapshot } from './tables.ts';
 import { HALF, type Page, PAGE } from './memory.ts';
 import { type Answer, FaultQueue } from './faults.ts';
 import { Device, Hwpt, Nested, Vdevice, Viommu } from './objects.ts';
@@ -86,6 +86,9 @@ export class Comparison {
       if (object instanceof HwptPaging && model instanceof Hwpt) {
         expectSame(`the IOAS of ${what}`, object.ioas.id, model.space.id);
         expectSame(`automatic of ${what}`, object.automatic, model.automatic);
+        const { domain } = object;
+        const isTracking = domain instanceof MockPagingDomain && domain.isTracking;
+        expectSame(`dirty tracking of ${what}`, isTracking, model.tracking);
       }
       if (object instanceof HwPagetable && (model instanceof Hwpt || model instanceof Nested))
         expectSame(`the fault queue of ${what}`, object.fault?.id, model.fault?.id);
@@ -259,6 +262,11 @@ export class Comparison {
     expectSame(`owners of the group of ${device.name}`, device.group?.ownerCount, bound);
   }
 
+  /** The leaves of a table, read by us. */
+  leaves({ id }: Hwpt): Leaf[] {
+    return leavesOf(this.domainOf(id).table);
+  }
+
   private anyDomainOf(id: number): Domain {
     for (const object of this.engine.file.context.objects)
       if (object.id === id && object instanceof HwPagetable) return object.domain;
@@ -316,6 +324,8 @@ export class Comparison {
             `${where} has an entry of ${leaf.frames} frames though large pages are off`,
           );
         expectSame(`prot of ${where}`, leaf.prot, prot);
+        if (into === 0)
+          expectSame(`written to at ${where}`, leaf.dirty, hwpt.written.has(leaf.iova));
         this.checkTranslation(area, iova, leaf.frame + into, where);
         if (++into < leaf.frames) continue;
         into = 0;

@@ -3,30 +3,37 @@
 import { Prng } from '../../src/base/prng.ts';
 import type { Setup, Step } from './commands.ts';
 import { PAGE_N } from './draw.ts';
-import { DrawQueue } from './draw_queue.ts';
+import { DrawDirty } from './draw_dirty.ts';
 import { PAGE } from './memory.ts';
 import { makesSense } from './sense.ts';
-import { DEVICES, FAULTS, FAULTS_FIRST, FILES_ONLY, THEMES, WEIGHTS } from './themes.ts';
+import { DEVICES, FAULTS, FIRST, DIRTY, FILES_ONLY, THEMES, WEIGHTS } from './themes.ts';
 import { LAST } from './space.ts';
 import { FILES, type World } from './world.ts';
 
-export class Generator extends DrawQueue {
+export class Generator extends DrawDirty {
   private readonly weights: readonly (readonly [Step['op'], number])[];
   private readonly total: number;
   /** Sequences about devices have tables for PASIDs, which would seldom come together otherwise. */
   private readonly isAboutDevices: boolean;
   private readonly isAboutFaults: boolean;
+  private readonly isAboutDirty: boolean;
+  /** What it begins with. */
+  private readonly first: readonly Step['op'][] | undefined;
   private readonly isAboutFiles: boolean;
   private count = 0;
 
   constructor(world: World, seed: number) {
     super(world, seed);
-    // Not the seed alone: every tenth one, whose fault points fail, shall have all themes too.
-    const theme = THEMES[(seed + Math.floor(seed / 10)) % THEMES.length] ?? [];
+    // By chance: every tenth seed, whose fault points fail, shall have all themes too.
+    const theme = THEMES[new Prng(seed ^ 0x7e3e).below(THEMES.length)] ?? [];
     this.isAboutDevices = theme === DEVICES;
     this.isAboutFaults = theme === FAULTS;
+    this.isAboutDirty = theme === DIRTY;
+    this.first = FIRST.get(theme);
     this.isAboutFiles = theme === FILES_ONLY;
-    const times = (op: string): number => (theme.some((prefix) => op.startsWith(prefix)) ? 3 : 1);
+    const often = this.isAboutDirty ? 5 : 3;
+    const times = (op: string): number =>
+      theme.some((prefix) => op.startsWith(prefix)) ? often : 1;
     this.weights = WEIGHTS.map(([op, weight]) => [op, weight * times(op)]);
     this.total = this.weights.reduce((sum, [, weight]) => sum + weight, 0);
   }
@@ -43,7 +50,7 @@ export class Generator extends DrawQueue {
     const first = this.count++;
     if (first === 0 && this.chance(2)) return { op: 'rlimit_mode', value: 1n };
     if (this.world.objects.size === 0) return { op: 'ioas_alloc' };
-    let op = (this.isAboutFaults ? FAULTS_FIRST[first] : undefined) ?? this.draw();
+    let op = this.first?.[first] ?? this.draw();
     for (
       let tries = 0;
       tries < 8 && !makesSense(this.world, op, this.isAboutFiles) && !this.chance(40);
@@ -57,6 +64,15 @@ export class Generator extends DrawQueue {
   private draw(): Step['op'] {
     let left = (this.prng.below(1 << 20) / (1 << 20)) * this.total;
     return this.weights.find(([, weight]) => (left -= weight) < 0)?.[0] ?? 'ioas_alloc';
+  }
+
+  /** A map of a DMA-buf that the largest leaves fit in. */
+  private largeMap(): Step {
+    const buffers = [...this.world.processes[0].fds].filter(([, { kind }]) => kind === 'dmabuf');
+    const [fd = 0] = this.pick(buffers) ?? [];
+    const length = BigInt(1 + this.below(2)) << 20n;
+    const iova = (16n + BigInt(this.below(3))) << 20n;
+    return { op: 'map_file', by: 0, ioas: this.ref(), flags: 7, fd: -fd, start: 0n, length, iova };
   }
 
   /** What to attach to: tables that take faults where the sequence is about those, else half the time one for PASIDs. */
@@ -97,6 +113,7 @@ export class Generator extends DrawQueue {
           iova: this.iova(),
         };
       case 'map_file': {
+        if (this.isAboutDirty && this.chance(2)) return this.largeMap();
         const start = BigInt(this.below(8)) * PAGE_N + (this.chance(10) ? 2048n : 0n);
         const fd = this.chance(20) ? -(3 + this.below(8)) : this.below(16);
         const length = this.bytes();
@@ -148,7 +165,8 @@ export class Generator extends DrawQueue {
       case 'rlimit_mode':
         return { op, ...(this.chance(2) ? {} : { value: BigInt(this.below(3)) }) };
       case 'mock': {
-        const flags = this.chance(15) ? this.pick([2, 16]) : this.pick([0, 0, 1, 4, 4, 4, 5]);
+        const usual = this.isAboutDirty ? [0, 4] : [0, 0, 1, 4, 4, 4, 5];
+        const flags = this.chance(15) ? this.pick([2, 16]) : this.pick(usual);
         return { op, pt: this.target(), flags: flags ?? 0 };
       }
       case 'mock_replace':
@@ -165,6 +183,8 @@ export class Generator extends DrawQueue {
         const own = this.isAboutDevices && !this.chance(3);
         const faults = this.wantsFaults();
         let flags = own ? 8 : (this.pick([0, 1, 1, 2, 2, 8, 9, 10, 3, 16]) ?? 0);
+        if (this.isAboutDirty && !this.chance(4)) flags = 2;
+        const plain = this.isAboutDirty && !this.chance(4);
         if (faults && !this.chance(8)) flags &= 8; // others do not go with it
         flags |= faults;
         // An IOAS, or nothing: a table to nest on is another matter.
@@ -176,7 +196,7 @@ export class Generator extends DrawQueue {
           pt,
           flags,
           fault,
-          ...(table === undefined ? {} : { table }),
+          ...(table === undefined || plain ? {} : { table }),
         };
       }
       case 'nested_alloc': {
@@ -207,6 +227,10 @@ export class Generator extends DrawQueue {
       }
       case 'check_iotlb':
         return { op, hwpt: this.ref(), index: this.below(4), value: this.below(3) };
+      case 'dirty_track':
+      case 'dirty_mark':
+      case 'dirty_read':
+        return this.makeDirty(op);
       case 'fault_alloc':
       case 'trigger_iopf':
       case 'page_request':
@@ -294,7 +318,9 @@ export class Generator extends DrawQueue {
         return {
           op,
           by: this.by(),
-          length: this.pick([0, 1, PAGE, 4 * PAGE, 8 * PAGE, 8 * PAGE, 3 << 20]) ?? PAGE,
+          length: this.isAboutDirty
+            ? 2 << 20
+            : (this.pick([0, 1, PAGE, 4 * PAGE, 8 * PAGE, 8 * PAGE, 3 << 20]) ?? PAGE),
         };
       case 'dmabuf_revoke':
         return {

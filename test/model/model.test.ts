@@ -2,9 +2,11 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Errno } from '../../src/base/errno.ts';
 import { MockPagingDomain } from '../../src/drivers/mock/mock_domain.ts';
+import { DIRTY_NO_CLEAR } from '../../src/iommu/domain.ts';
 import { FaultParam, IopfGroup } from '../../src/iommu/io_pgfault.ts';
 import { FaultQueue } from '../../src/iommufd/fault.ts';
 import { IoPagetable } from '../../src/iommufd/io_pagetable.ts';
+import { IovaBitmap } from '../../src/iommufd/iova_bitmap.ts';
 import { fromText, type Script, toText } from './commands.ts';
 import { Generator } from './generate.ts';
 import { runRandom, runScript, SequenceError, Tally } from './sequence.ts';
@@ -63,7 +65,7 @@ describe('random sequences of calls', () => {
     const kinds = new Set([...tally.outcomes.keys()].map((key) => key.split(' ')[0]));
     const never = [...kinds].filter((kind) => !tally.outcomes.has(`${kind} OK`));
     expect(never).toEqual([]);
-    expect(kinds.size).toBe(52);
+    expect(kinds.size).toBe(55);
   });
 });
 
@@ -125,6 +127,33 @@ describe('an engine that is broken', () => {
       return takePartial.call(this, grpid).slice(1);
     });
     expect(firstFailure(120, false)?.message).toMatch(/faults is|bytes is|queue|bytes at/);
+  });
+
+  it('is noticed where reading what was written to does not clean it', () => {
+    const { readAndClear } = MockPagingDomain.prototype;
+    vi.spyOn(MockPagingDomain.prototype, 'readAndClear').mockImplementation(function (
+      this: MockPagingDomain,
+      iova,
+      frames,
+      _flags,
+      gather,
+      record,
+    ) {
+      return readAndClear.call(this, iova, frames, DIRTY_NO_CLEAR, gather, record);
+    });
+    expect(firstFailure(60, false)?.message).toMatch(/written to/);
+  });
+
+  it('is noticed where the last page that was written to is not told', () => {
+    const { set } = IovaBitmap.prototype;
+    vi.spyOn(IovaBitmap.prototype, 'set').mockImplementation(function (
+      this: IovaBitmap,
+      frame,
+      frames,
+    ) {
+      set.call(this, frame, Math.max(1, frames - 1));
+    });
+    expect(firstFailure(160, false)?.message).toMatch(/of bitmap is/);
   });
 
   it('is noticed where a reservation outlives its device', () => {

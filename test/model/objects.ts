@@ -19,6 +19,9 @@ export class Hwpt {
   nested = 0;
   /** Where its page faults go. */
   readonly fault: FaultQueue | undefined;
+  /** Writes of devices are recorded: leaves that were written to, by their first frame of IOVA. */
+  tracking = false;
+  readonly written = new Set<number>();
   /** Attachments: of devices, and of PASIDs. */
   attached = 0;
 

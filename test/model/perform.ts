@@ -16,6 +16,7 @@ import type { Step } from './commands.ts';
 import { DATA, type Engine, uapi } from './engine.ts';
 import { PAGE } from './memory.ts';
 import { answer, done, type EngineOutcome, type Outcome } from './outcome.ts';
+import { performDirty } from './perform_dirty.ts';
 import { performQueue } from './perform_queue.ts';
 import { FIRST_FD, FILES } from './world.ts';
 
@@ -141,6 +142,10 @@ export function perform(engine: Engine, step: Step): EngineOutcome {
     case 'device_replace':
     case 'device_detach':
       return performDevice(engine, step);
+    case 'dirty_track':
+    case 'dirty_mark':
+    case 'dirty_read':
+      return performDirty(engine, step);
     case 'fault_alloc':
     case 'trigger_iopf':
     case 'page_request':

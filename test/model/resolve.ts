@@ -79,6 +79,9 @@ export function resolve(world: World, step: Step): Step {
       return { ...step, hwpt: world.idOf(step.hwpt, 'HWPT_NESTED') };
     case 'check_iotlb':
       return { ...step, hwpt: world.idOf(step.hwpt, 'HWPT_NESTED') };
+    case 'dirty_track':
+    case 'dirty_mark':
+    case 'dirty_read':
     case 'check_map':
       return { ...step, hwpt: world.idOf(step.hwpt, 'HWPT_PAGING') };
     case 'access_replace':

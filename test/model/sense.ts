@@ -38,6 +38,12 @@ export function makesSense(world: World, op: Step['op'], isAboutFiles: boolean):
       return (
         world.of('HWPT_PAGING').some(({ nests }) => nests) && world.of('HWPT_NESTED').length < 5
       );
+    case 'dirty_track':
+      return world.of('HWPT_PAGING').some(({ dirty }) => dirty);
+    case 'dirty_mark':
+      return world.of('HWPT_PAGING').some((each) => each.tracking && each.space.areas.length > 0);
+    case 'dirty_read':
+      return world.of('HWPT_PAGING').some(({ written }) => written.size > 0);
     case 'fault_alloc':
       return world.of('FAULT').length < 3;
     case 'trigger_iopf':

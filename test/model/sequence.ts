@@ -63,6 +63,7 @@ class Sequence {
     this.world = new World(setup);
     this.engine = new Engine(setup);
     this.comparison = new Comparison(this.world, this.engine);
+    this.world.leaves = (hwpt) => this.comparison.leaves(hwpt);
     this.tally = tally;
   }
 
@@ -157,15 +158,21 @@ function compareOutcomes(found: EngineOutcome, expected: Outcome): void {
   }
   for (const [name, value] of Object.entries(expected.out)) {
     const other = found.out[name];
-    const same =
-      value instanceof Uint8Array && other instanceof Uint8Array
-        ? Buffer.compare(value, other) === 0
-        : value === other;
-    if (!same)
+    if (value instanceof Uint8Array && other instanceof Uint8Array)
+      compareBytes(name, other, value);
+    else if (value !== other)
       throw new Mismatch(
         `${name} is ${String(other)} in the engine, ${String(value)} in the model`,
       );
   }
+}
+
+function compareBytes(name: string, found: Uint8Array, expected: Uint8Array): void {
+  if (Buffer.compare(found, expected) === 0) return;
+  const at = expected.findIndex((byte, index) => byte !== found[index]);
+  throw new Mismatch(
+    `byte ${at} of ${expected.length} of ${name} is ${found[at]} in the engine, ${expected[at]} in the model`,
+  );
 }
 
 /** Makes up a sequence and runs it; throws SequenceError. */

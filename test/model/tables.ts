@@ -10,11 +10,16 @@ export interface Leaf {
   readonly frame: number;
   readonly frames: number;
   readonly prot: number;
+  /** Frames of each of its items: one, or as many as lie side by side. */
+  readonly itemFrames: number;
+  /** Any of its items says that it was written to. */
+  readonly dirty: boolean;
 }
 
 const ITEMS = 512;
 /** Bits of an item of the test driver's format, whose granule is 2 KiB: see fmt/amdv1.ts for what they are. */
 const PRESENT = 1;
+const DIRTY = 1 << 6;
 const READ_HI = 1 << 29;
 const WRITE_HI = 1 << 30;
 const LEAF_OF_ITS_SIZE = 0;
@@ -45,14 +50,19 @@ function read(table: Table, at: number, level: number, base: number, leaves: Lea
       continue;
     }
     if (code !== LEAF_OF_SEVERAL) {
-      leaves.push({ iova, frame: address, frames: step, prot });
+      const dirty = (lo & DIRTY) !== 0;
+      leaves.push({ iova, frame: address, frames: step, prot, itemFrames: step, dirty });
       continue;
     }
     // n ones at the low end of the address say 2^(n+1) frames.
     let frames = 2;
     for (let rest = address; rest % 2 === 1; rest = (rest - 1) / 2) frames *= 2;
     if (iova % frames !== 0) continue; // a further item of the leaf before
-    leaves.push({ iova, frame: address - (frames / 2 - 1), frames, prot });
+    let dirty = false;
+    for (let each = index; each < index + frames / step; each++)
+      if ((lanes[lane + 2 * each] ?? 0) & DIRTY) dirty = true;
+    const frame = address - (frames / 2 - 1);
+    leaves.push({ iova, frame, frames, prot, itemFrames: step, dirty });
   }
 }
 

@@ -24,6 +24,9 @@ export const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
   ['nested_alloc', 5],
   ['viommu_alloc', 3],
   ['vdevice_alloc', 5],
+  ['dirty_track', 3],
+  ['dirty_mark', 8],
+  ['dirty_read', 8],
   ['fault_alloc', 2],
   ['trigger_iopf', 10],
   ['page_request', 10],
@@ -69,6 +72,7 @@ export const FAULTS = [
   'pasid',
   'device',
 ];
+export const DIRTY = ['dirty', 'hwpt_alloc', 'dmabuf_get'];
 /** Only maps of files can change hands, so a sequence that has others never gets far with that. */
 export const FILES_ONLY = ['map_file', 'change_process', 'mock'];
 /** What a sequence has three times as much of, by its seed: nothing, pins, nothing, devices, files, ... */
@@ -83,14 +87,24 @@ export const THEMES: readonly (readonly string[])[] = [
   DEVICES,
   FAULTS,
   FAULTS,
+  DIRTY,
 ];
 
-/** What a sequence about faults begins with, so that some are soon under way. */
-export const FAULTS_FIRST: readonly Step['op'][] = [
-  'ioas_alloc',
-  'fault_alloc',
-  'mock',
-  'hwpt_alloc',
-  'mock_replace',
-  'trigger_iopf',
-];
+/** What sequences of some themes begin with, so that what they are about is soon under way. */
+export const FIRST: ReadonlyMap<readonly string[], readonly Step['op'][]> = new Map([
+  [FAULTS, ['ioas_alloc', 'fault_alloc', 'mock', 'hwpt_alloc', 'mock_replace', 'trigger_iopf']],
+  [
+    DIRTY,
+    [
+      'ioas_alloc',
+      'mock',
+      'hwpt_alloc',
+      'dmabuf_get',
+      'map_file',
+      'map',
+      'dirty_track',
+      'dirty_mark',
+      'dirty_read',
+    ],
+  ],
+]);

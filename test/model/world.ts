@@ -5,6 +5,7 @@ import type { Answer, FaultQueue } from './faults.ts';
 import {
   type AccountMode,
   type File,
+  HALF,
   Mm,
   PageMaker,
   PAGE,
@@ -27,6 +28,7 @@ import {
 } from './objects.ts';
 import { Pinning, settle } from './pins.ts';
 import { type Area, type DmaBuf, type Ioas, type Range } from './space.ts';
+import type { Leaf } from './tables.ts';
 
 /** Windows of client memory, in page numbers; commands map, unmap and protect inside them. */
 export const WINDOW = { first: 0x100, pages: 96, shared: 64 } as const;
@@ -67,6 +69,8 @@ export class World {
   answers: Answer[] = [];
   /** Counts what could have changed translations and pins, so that they are compared only then. */
   changes = 0;
+  /** The leaves that the driver has made of a table's map, in order. */
+  leaves: (hwpt: Hwpt) => readonly Leaf[] = () => [];
   private readonly setup: Setup;
   private readonly users: readonly [User, User] = [
     { uid: 1000, locked: 0 },
@@ -218,17 +222,31 @@ export class World {
   removeArea(area: Area): void {
     this.changes++;
     const { space, source } = area;
+    this.forgetWrites(area);
     space.areas = space.areas.filter((other) => other !== area);
     source.areas.delete(area);
     settle(source);
+  }
+
+  /** What is not mapped any more was not written to. */
+  private forgetWrites({ space, start, last }: Area): void {
+    for (const { written } of space.hwpts) {
+      for (const frame of written) {
+        const at = BigInt(frame) * BigInt(HALF);
+        if (start <= at && at <= last) written.delete(frame);
+      }
+    }
   }
 
   /** Takes a DMA-buf back: maps of it stay, and are dead for good. */
   revoke(buffer: DmaBuf, revoked: boolean): void {
     this.changes++;
     buffer.revoked = revoked;
-    for (const { source } of this.areas()) {
-      if (source.from.kind === 'dmabuf' && source.from.buffer === buffer) source.dead = true;
+    for (const area of this.areas()) {
+      const { source } = area;
+      if (source.from.kind !== 'dmabuf' || source.from.buffer !== buffer) continue;
+      source.dead = true;
+      this.forgetWrites(area);
     }
   }
 }
