@@ -30,7 +30,7 @@ const survivors = /** @type {Readonly<Record<string, string>>} */ ({
   'intel_iommu.ts: if (!info) return false;': 'the same',
   'intel_iommu.ts: if (!caps) return -Errno.ENODEV;': 'the same',
   'pasid_table.ts: if (pasid >= this.size) return -Errno.ENODEV;':
-    'PASIDs are not attached yet: 0 alone is asked for',
+    'core lets no PASID through that the device has not',
   'unit.ts: if (rc !== 0) return rc;':
     'three of them: after the first command the next one fails with the same error',
   'unit.ts: if (isOnBefore === isOn) return 0;': 'spares a command that changes nothing',

@@ -5,7 +5,7 @@ import { allocUserDomain } from '../../iommu/alloc.ts';
 import { Device } from '../../iommu/device.ts';
 import type { Domain } from '../../iommu/domain.ts';
 import { DomainFlags } from '../../iommu/ops.ts';
-import { FakeRig, guestTable } from './fake_rig.ts';
+import { FakeRig, guestTable, fakeAts } from './fake_rig.ts';
 import { bits, CAP_ALL, ECAP_LEGACY, ECAP_SCALABLE } from './fake_vtd.ts';
 
 const SID = 0x0318;
@@ -268,7 +268,7 @@ describe('a detach', () => {
     ['scalable', { ecap: ECAP_SCALABLE | 4n }, ['pasid 2/0', 'piotlb 2/0', 'device 0x318 all']],
   ])('empties the cache of the device too: %s', (_mode, options, expected) => {
     const rig = new FakeRig(options);
-    const device = rig.add(SID, { ats: { queueDepth: 1 } });
+    const device = rig.add(SID, { ats: fakeAts(1) });
     const domain = rig.paging(device);
     rig.attach(device, domain);
     expect(rig.vtd.during(() => rig.detach(device, domain))).toEqual(expected);

@@ -1,48 +1,62 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Errno } from '../../base/errno.ts';
-import { NO_PASID } from '../../iommu/device.ts';
 import { type CacheKind, type CacheTag, CacheTags } from './cache_tags.ts';
 import type { DeviceInfo } from './device_info.ts';
+import type { DevicePasid } from './device_pasid.ts';
 import type { Translation } from './translation.ts';
 import type { Unit } from './unit.ts';
 
-/** What a device can be attached to: any domain but the blocked one. */
+/** What a device, or one of its PASIDs, can be attached to: any domain but the blocked one. */
 export interface Attachable {
   /** 0, or why this domain and this device's unit do not fit. */
-  accepts(info: DeviceInfo): number;
+  accepts(at: DevicePasid): number;
   /** Takes what an attachment needs: 0, -ENOMEM or -ENOSPC (no domain id is left), and nothing has been taken. */
-  acquire(info: DeviceInfo): number;
-  release(info: DeviceInfo): void;
-  /** What the device's entry has to say; or a negative errno. */
-  translationOn(info: DeviceInfo): Translation | number;
+  acquire(at: DevicePasid): number;
+  release(at: DevicePasid): void;
+  /** What the table entry has to say; or a negative errno. */
+  translationOn(at: DevicePasid): Translation | number;
 }
 
 /**
  * Puts a domain in force for a device, or with undefined blocks it, instead of what was attached. 0, or a negative errno with everything
  * as before. What leads to the new domain's caches is known before the hardware can fill them, and to the old one's until they are empty.
  */
-export function attachDomain(info: DeviceInfo, next: Attachable | undefined): number {
-  const translation = next ? acquire(info, next) : undefined;
+export function attachDomain(at: DevicePasid, next: Attachable | undefined): number {
+  const translation = next ? acquire(at, next) : undefined;
   if (typeof translation === 'number') return translation;
   // Blocking takes back what a user had: it does not fail.
-  const rc = info.slot.set(translation, next === undefined);
+  const rc = at.slot.set(translation, next === undefined);
   if (rc !== 0) {
-    next?.release(info);
+    next?.release(at);
     return rc;
   }
-  const before = info.attached;
-  info.attached = next;
-  before?.release(info);
+  const before = at.attached;
+  at.attached = next;
+  before?.release(at);
   return 0;
 }
 
-function acquire(info: DeviceInfo, next: Attachable): Translation | number {
-  const refused = next.accepts(info);
+/** The same for one PASID of a device; or -EOPNOTSUPP (device or unit has none), -ENODEV (none of the driver's). Blocking does not fail. */
+export function attachPasidDomain(
+  info: DeviceInfo | undefined,
+  pasid: number,
+  next: Attachable | undefined,
+): number {
+  if (!info) return -Errno.ENODEV;
+  const at = next ? info.at(pasid) : (info.pasids.get(pasid) ?? 0);
+  if (typeof at === 'number') return at;
+  const rc = attachDomain(at, next);
+  info.forget(at);
+  return rc;
+}
+
+function acquire(at: DevicePasid, next: Attachable): Translation | number {
+  const refused = next.accepts(at);
   if (refused !== 0) return refused;
-  const rc = next.acquire(info);
+  const rc = next.acquire(at);
   if (rc !== 0) return rc;
-  const translation = next.translationOn(info);
-  if (typeof translation === 'number') next.release(info);
+  const translation = next.translationOn(at);
+  if (typeof translation === 'number') next.release(at);
   return translation;
 }
 
@@ -51,11 +65,11 @@ interface DomainId {
   users: number;
 }
 
-/** Where a domain is attached: its id on each unit, the devices, and where it is cached. */
+/** Where a domain is attached: its id on each unit, the devices and their PASIDs, and where it is cached. */
 export class Attachments {
   readonly tags: CacheTags;
-  /** Devices, with how often: the same device can be on its way from this domain to itself. */
-  readonly devices = new Map<DeviceInfo, number>();
+  /** With how often: the same device can be on its way from this domain to itself. */
+  readonly devices = new Map<DevicePasid, number>();
   readonly #dids = new Map<Unit, DomainId>();
   /** Of the domain that this one is nested on. */
   readonly #parentTags: CacheTags | undefined;
@@ -73,8 +87,8 @@ export class Attachments {
     return found.did;
   }
 
-  acquire(info: DeviceInfo): number {
-    const { unit } = info;
+  acquire(at: DevicePasid): number {
+    const { unit } = at.info;
     const known = this.#dids.get(unit);
     if (known) known.users++;
     else {
@@ -84,7 +98,7 @@ export class Attachments {
       this.#dids.set(unit, { did, users: 1 });
     }
     const assigned: [CacheTags, Omit<CacheTag, 'users'>][] = [];
-    for (const [tags, tag] of this.#tagsOf(info)) {
+    for (const [tags, tag] of this.#tagsOf(at)) {
       const rc = tags.assign(tag);
       if (rc === 0) {
         assigned.push([tags, tag]);
@@ -94,23 +108,24 @@ export class Attachments {
       this.#dropDid(unit);
       return rc;
     }
-    this.devices.set(info, (this.devices.get(info) ?? 0) + 1);
+    this.devices.set(at, (this.devices.get(at) ?? 0) + 1);
     return 0;
   }
 
-  release(info: DeviceInfo): void {
-    for (const [tags, tag] of this.#tagsOf(info)) tags.unassign(tag);
-    const left = (this.devices.get(info) ?? 0) - 1;
-    if (left > 0) this.devices.set(info, left);
-    else this.devices.delete(info);
-    this.#dropDid(info.unit);
+  release(at: DevicePasid): void {
+    for (const [tags, tag] of this.#tagsOf(at)) tags.unassign(tag);
+    const left = (this.devices.get(at) ?? 0) - 1;
+    if (left > 0) this.devices.set(at, left);
+    else this.devices.delete(at);
+    this.#dropDid(at.info.unit);
   }
 
-  *#tagsOf(info: DeviceInfo): Generator<[CacheTags, Omit<CacheTag, 'users'>]> {
+  /** IOTLBs before devices' own caches, which are filled from them: in this order they are told. */
+  *#tagsOf({ info, pasid }: DevicePasid): Generator<[CacheTags, Omit<CacheTag, 'users'>]> {
     const { unit, ats } = info;
     const did = this.didOn(unit);
     const tag = (kind: CacheKind, device?: DeviceInfo): Omit<CacheTag, 'users'> => {
-      return { kind, unit, did, pasid: NO_PASID, device };
+      return { kind, unit, did, pasid, device };
     };
     yield [this.tags, tag('iotlb')];
     if (ats) yield [this.tags, tag('device', info)];

@@ -5,7 +5,7 @@ import { setDirty } from '../../generic_pt/dirty.ts';
 import { IotlbGather } from '../../iommu/domain.ts';
 import { DomainFlags } from '../../iommu/ops.ts';
 import { coveringRange } from './cache_tags.ts';
-import { FakeRig } from './fake_rig.ts';
+import { FakeRig, fakeAts } from './fake_rig.ts';
 import { CAP_ALL, ECAP_LEGACY, ECAP_SCALABLE } from './fake_vtd.ts';
 
 const RW = 3;
@@ -102,7 +102,7 @@ describe('an unmap', () => {
   it('asks once for all devices that share the caches, and the one of each device', () => {
     const rig = new FakeRig({ ecap: ECAP_LEGACY | 4n });
     const one = rig.add(0x0318);
-    const two = rig.add(0x0320, { ats: { queueDepth: 3 } });
+    const two = rig.add(0x0320, { ats: fakeAts(3) });
     const domain = rig.paging(one);
     rig.attach(one, domain);
     rig.attach(two, domain);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Errno } from '../../base/errno.ts';
+import { NO_PASID } from '../../iommu/device.ts';
 import {
   deviceIotlb,
+  deviceIotlbOfPasid,
   iotlbOfDomain,
   iotlbOfPages,
   iotlbOfPasid,
@@ -22,6 +24,7 @@ export interface CacheTag {
   readonly kind: CacheKind;
   readonly unit: Unit;
   readonly did: number;
+  /** Of what is cached by it: what a second stage alone translates is cached by domain id. */
   readonly pasid: number;
   /** Of a device's own cache. */
   readonly device: DeviceInfo | undefined;
@@ -83,7 +86,7 @@ export class CacheTags {
     if (wanted.unit.allocFails()) return -Errno.ENOMEM;
     const ofUnit = this.#tags.get(wanted.unit) ?? [];
     this.#tags.set(wanted.unit, ofUnit);
-    ofUnit.push({ ...wanted, users: 1 });
+    ofUnit.push({ ...wanted, pasid: this.#pasidOf(wanted), users: 1 });
     return 0;
   }
 
@@ -147,7 +150,9 @@ export class CacheTags {
     if (device) {
       // Which of a guest's addresses a change of the stage below concerns is not known: all of them.
       const what = tag.kind === 'nesting device' ? undefined : range;
-      deviceIotlb(at, device.sourceId, device.ats?.queueDepth ?? 0, what);
+      const depth = device.ats?.queueDepth ?? 0;
+      if (pasid === NO_PASID) deviceIotlb(at, device.sourceId, depth, what);
+      else deviceIotlbOfPasid(at, device.sourceId, pasid, depth, what);
       return;
     }
     const isByAddress = range !== undefined && range.maskLg2 <= unit.caps.maxMaskLg2;
@@ -160,14 +165,20 @@ export class CacheTags {
     else iotlbOfDomain(at, did, unit.drains);
   }
 
+  /** A tag's PASID as far as it tells caches apart. */
+  #pasidOf({ device, pasid }: Omit<CacheTag, 'users'>): number {
+    return device || this.#isByPasid ? pasid : NO_PASID;
+  }
+
   #find(wanted: Omit<CacheTag, 'users'>): CacheTag | undefined {
+    const pasid = this.#pasidOf(wanted);
     return this.#tags
       .get(wanted.unit)
       ?.find(
         (tag) =>
           tag.kind === wanted.kind &&
           tag.did === wanted.did &&
-          tag.pasid === wanted.pasid &&
+          tag.pasid === pasid &&
           tag.device === wanted.device,
       );
   }

@@ -37,6 +37,19 @@ export type Answer = { readonly frame: bigint; readonly offset: bigint } | strin
 
 const ADDRESS = 0xf_ffff_ffff_f000n;
 
+/** What a device keeps of one page. */
+interface Kept {
+  readonly sourceId: number;
+  readonly pasid: number;
+  readonly page: bigint;
+}
+
+function answer(found: PageEntry | string, address: bigint, isWrite: boolean): Answer {
+  if (typeof found === 'string') return found;
+  if (isWrite ? !found.writes : !found.reads) return isWrite ? 'not writable' : 'not readable';
+  return { frame: found.frame, offset: address & 0xfffn };
+}
+
 export class CachingVtd extends FakeVtd {
   readonly #requesters = new Map<string, Requester>();
   #pages: Cached<PageEntry>[] = [];
@@ -45,15 +58,31 @@ export class CachingVtd extends FakeVtd {
   /** Whether it drops what it remembers of requesters now, as any cache may at any time; undefined never does. */
   dropsRequesters: (() => boolean) | undefined = undefined;
 
-  /** What becomes of an access: where it leads, or why it is refused. */
-  access(sourceId: number, address: bigint, isWrite: boolean): Answer {
+  /** What devices keep, which have caches of their own: by requester and PASID. */
+  #kept: (Kept & { readonly value: PageEntry })[] = [];
+
+  /** What becomes of an access: where it leads, or why it is refused. `pasid` 0: without one. */
+  access(sourceId: number, address: bigint, isWrite: boolean, pasid = 0): Answer {
+    return answer(this.#translate(sourceId, address, pasid), address, isWrite);
+  }
+
+  /** The same of a device that keeps every translation that it was ever given, until it is told otherwise. */
+  accessByCache(sourceId: number, address: bigint, isWrite: boolean, pasid = 0): Answer {
+    const page = address >> 12n;
+    const known = this.#kept.find(
+      (one) => one.sourceId === sourceId && one.pasid === pasid && one.page === page,
+    );
+    const found = known?.value ?? this.#translate(sourceId, address, pasid);
+    if (!known && typeof found !== 'string')
+      this.#kept.push({ sourceId, pasid, page, value: found });
+    return answer(found, address, isWrite);
+  }
+
+  #translate(sourceId: number, address: bigint, pasid: number): PageEntry | string {
     if (this.dropsRequesters?.() ?? false) this.#requesters.clear();
-    const found = this.isScalable
-      ? this.#scalable(sourceId, address)
+    return this.isScalable
+      ? this.#scalable(sourceId, address, pasid)
       : this.#legacy(sourceId, address);
-    if (typeof found === 'string') return found;
-    if (isWrite ? !found.writes : !found.reads) return isWrite ? 'not writable' : 'not readable';
-    return { frame: found.frame, offset: address & 0xfffn };
   }
 
   protected override carryOut(words: readonly number[]): void {
@@ -62,12 +91,16 @@ export class CachingVtd extends FakeVtd {
     const page = (BigInt(w3) << 20n) | BigInt(w2 >>> 12);
     const hit = { page, lg2: w2 & 0x3f, keepsTables: (w2 & 0x40) !== 0 };
     const pasid = w1 & 0xf_ffff;
-    if (type === 1) {
+    if (type === 3 || type === 8) {
+      const of = type === 3 ? { sourceId: w1, pasid: 0 } : { sourceId: w0 >>> 16, pasid };
+      this.#forgetKept(of, page, (w2 & (type === 3 ? 1 : 1 << 11)) !== 0);
+    } else if (type === 1) {
       this.#forgetRequesters((key) => granularity !== 3 || key === `context ${w1}`);
     } else if (type === 7) {
       this.#forgetRequesters(
         (key, one) =>
-          key.startsWith('pasid') && (granularity === 3 || (one.did === did && pasid === 0)),
+          key.startsWith('pasid') &&
+          (granularity === 3 || (one.did === did && key.endsWith(`/${pasid}`))),
       );
     } else if (type === 6) {
       this.#forget(
@@ -88,6 +121,15 @@ export class CachingVtd extends FakeVtd {
 
   #forgetRequesters(isMeant: (key: string, one: Requester) => boolean): void {
     for (const [key, one] of this.#requesters) if (isMeant(key, one)) this.#requesters.delete(key);
+  }
+
+  /** `several`: the lowest zero of the page number tells how many. */
+  #forgetKept({ sourceId, pasid }: Omit<Kept, 'page'>, page: bigint, several: boolean): void {
+    let lg2 = 0n;
+    if (several) while ((page >> lg2++) & 1n) continue;
+    this.#kept = this.#kept.filter(
+      (one) => one.sourceId !== sourceId || one.pasid !== pasid || one.page >> lg2 !== page >> lg2,
+    );
   }
 
   #forget(
@@ -135,15 +177,17 @@ export class CachingVtd extends FakeVtd {
     );
   }
 
-  #scalable(sourceId: number, address: bigint): PageEntry | string {
+  #scalable(sourceId: number, address: bigint, pasid: number): PageEntry | string {
     const context = this.#context(sourceId);
     if (typeof context === 'string') return context;
-    const key = `pasid ${sourceId}`;
+    if (pasid !== 0 && ((context[0] ?? 0) & 8) === 0) return 'no PASIDs';
+    const key = `pasid ${sourceId}/${pasid}`;
     let known = this.#requesters.get(key);
     if (!known) {
-      const directory = this.words(this.#pointer(context), 2);
+      if (pasid >= 2 ** (13 + (((context[0] ?? 0) >>> 9) & 7))) return 'beyond the directory';
+      const directory = this.words(this.#pointer(context) + BigInt((pasid >>> 6) * 8), 2);
       if (((directory[0] ?? 0) & 1) === 0) return 'no PASID table';
-      const words = this.words(this.#pointer(directory), 16);
+      const words = this.words(this.#pointer(directory) + BigInt((pasid & 63) * 64), 16);
       if (((words[0] ?? 0) & 1) === 0) return 'no PASID entry';
       known = { did: (words[2] ?? 0) & 0xffff, words };
       this.#requesters.set(key, known);
@@ -158,7 +202,7 @@ export class CachingVtd extends FakeVtd {
         this.#walkSecond(place, this.#pointer(words), levels, address),
       );
     }
-    const place = { did, pasid: 0, isNested: pgtt === 3 };
+    const place = { did, pasid, isNested: pgtt === 3 };
     const below = place.isNested
       ? (at: bigint): PageEntry | string =>
           this.#walkSecond({ ...place, pasid: undefined }, this.#pointer(words), levels, at)

@@ -107,6 +107,8 @@ export class Capabilities {
   readonly hasSecondStage: boolean;
   readonly hasDirty: boolean;
   readonly hasPasids: boolean;
+  /** PASIDs that it can tell apart; 0 where it has none. */
+  readonly maxPasids: number;
   readonly hasSnoopControl: boolean;
   readonly domainIds: number;
   readonly maxAddressBits: number;
@@ -130,6 +132,7 @@ export class Capabilities {
     this.hasSecondStage = !this.isScalable || ecap.slts === 1;
     this.hasDirty = this.isScalable && ecap.slads === 1 && ecap.smpwc === 1;
     this.hasPasids = this.isScalable && ecap.pasid === 1;
+    this.maxPasids = this.hasPasids ? 2 ** (ecap.pss + 1) : 0;
     this.hasSnoopControl = ecap.sc === 1;
     this.domainIds = 2 ** (4 + 2 * cap.nd);
     this.maxAddressBits = cap.mgaw + 1;

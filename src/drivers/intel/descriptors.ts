@@ -14,6 +14,7 @@ const Type = {
   WAIT: 5,
   PASID_IOTLB: 6,
   PASID_CACHE: 7,
+  PASID_DEVICE_IOTLB: 8,
 } as const;
 
 /** What an IOTLB or context invalidation reaches, bits 5:4. */
@@ -25,6 +26,9 @@ const ALL_OF_PASID = 2;
 const PAGES_OF_PASID = 3;
 /** Of PASID cache invalidations: one PASID of a domain. */
 const ONE_PASID = 1;
+
+/** Of device IOTLB invalidations with PASID (S): the lowest zero of the address tells how many pages. */
+const SEVERAL_PAGES = 1 << 11;
 
 const STATUS_WRITE = 1 << 5;
 
@@ -129,6 +133,25 @@ export function deviceIotlb(
   // The lowest zero of the address tells the length: ones below it.
   const marked = page + (2 ** (maskLg2 - 1) - 1);
   fill(at, w0, sourceId, pageLo(marked) | 1, pageHi(marked));
+}
+
+/** The same for requests with one PASID. */
+export function deviceIotlbOfPasid(
+  at: Uint32Array,
+  sourceId: number,
+  pasid: number,
+  queueDepth: number,
+  range: PageRange | undefined,
+): void {
+  const depth = queueDepth >= 32 ? 0 : queueDepth;
+  const w0 = (Type.PASID_DEVICE_IOTLB | (depth << 4) | (sourceId << 16)) >>> 0;
+  if (!range) {
+    fill(at, w0, pasid, 0xffff_f000 | SEVERAL_PAGES, 0x7fff_ffff);
+    return;
+  }
+  const { page, maskLg2 } = range;
+  const marked = maskLg2 === 0 ? page : page + (2 ** (maskLg2 - 1) - 1);
+  fill(at, w0, pasid, pageLo(marked) + (maskLg2 === 0 ? 0 : SEVERAL_PAGES), pageHi(marked));
 }
 
 /** Writes `data` to a word of memory when all before it is done. `address` in lanes. */

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Errno } from '../../base/errno.ts';
-import type { Device } from '../../iommu/device.ts';
-import type { Attachable } from './attachments.ts';
+import { type Device, NO_PASID } from '../../iommu/device.ts';
+import { type Attachable, attachDomain } from './attachments.ts';
 import type { EntryPlace } from './context_table.ts';
 import { contextOfDevice, deviceIotlb, iotlbOfDomain } from './descriptors.ts';
+import type { AtsControl, DeviceFunction } from './device_function.ts';
+import { DevicePasid } from './device_pasid.ts';
 import { PasidTable } from './pasid_table.ts';
 import { ContextSlot, PasidSlot, type Slot } from './slot.ts';
 import { QUANTUM_WORDS } from './translation.ts';
 import type { Unit } from './unit.ts';
 
-/** A device has a cache of translations of its own (ATS), which is on. */
-export interface AtsInfo {
-  /** Invalidations that it takes at once. */
-  readonly queueDepth: number;
-}
-
 const PRESENT = 1;
+
+/** Where a device is, and what its function has. */
+interface Place {
+  readonly unit: Unit;
+  readonly sourceId: number;
+  readonly fn: DeviceFunction;
+}
 
 /** What the driver knows of a device. Counterpart of `struct device_domain_info`. */
 export class DeviceInfo {
@@ -23,35 +26,34 @@ export class DeviceInfo {
   readonly unit: Unit;
   /** Bus, device and function, as its requests carry them. */
   readonly sourceId: number;
-  readonly ats: AtsInfo | undefined;
+  /** What its function has and its unit has a use for. */
+  readonly fn: DeviceFunction;
   /** In scalable mode: every device has one of its own (B10). */
   readonly pasidTable: PasidTable | undefined;
-  /** How its requests without PASID are translated. Slots of PASIDs come beside it. */
-  readonly slot: Slot;
-  /** What is attached; undefined is blocked. */
-  attached: Attachable | undefined = undefined;
+  /** Its requests without PASID. */
+  readonly rid: DevicePasid;
   readonly #context: EntryPlace;
+  /** By PASID: those that something is attached to. */
+  readonly #pasids = new Map<number, DevicePasid>();
 
   private constructor(
     device: Device,
-    where: { unit: Unit; sourceId: number; ats: AtsInfo | undefined },
+    { unit, sourceId, fn }: Place,
     context: EntryPlace,
     pasids: { table: PasidTable; place: EntryPlace } | undefined,
   ) {
     this.device = device;
-    this.unit = where.unit;
-    this.sourceId = where.sourceId;
-    this.ats = where.ats;
+    this.unit = unit;
+    this.sourceId = sourceId;
+    this.fn = fn;
     this.pasidTable = pasids?.table;
     this.#context = context;
-    this.slot = pasids ? new PasidSlot(this, pasids.place) : new ContextSlot(this, context);
+    const slot = pasids ? new PasidSlot(this, pasids.place) : new ContextSlot(this, context);
+    this.rid = new DevicePasid(this, NO_PASID, slot);
   }
 
   /** Prepares a device's entries, which block. Or -ENOMEM, or what a failed submission answers, and nothing has changed. */
-  static create(
-    device: Device,
-    where: { unit: Unit; sourceId: number; ats: AtsInfo | undefined },
-  ): DeviceInfo | number {
+  static create(device: Device, where: Place): DeviceInfo | number {
     const { unit, sourceId } = where;
     if (unit.allocFails()) return -Errno.ENOMEM;
     if (!unit.caps.isScalable) {
@@ -59,9 +61,9 @@ export class DeviceInfo {
       if (typeof context === 'number') return context;
       return new DeviceInfo(device, where, context, undefined);
     }
-    const table = PasidTable.create(unit.memory);
+    const table = PasidTable.create(unit.memory, pasidsOf(device, where));
     if (typeof table === 'number') return table;
-    const place = table.place(0);
+    const place = table.place(NO_PASID);
     // Last, as a table of a bus stays once it is made.
     const context = typeof place === 'number' ? place : unit.contexts.place(sourceId);
     if (typeof place === 'number' || typeof context === 'number') {
@@ -75,8 +77,48 @@ export class DeviceInfo {
     return rc;
   }
 
+  /** How its requests without PASID are translated. */
+  get slot(): Slot {
+    return this.rid.slot;
+  }
+
+  /** What is attached to its requests without PASID. */
+  get attached(): Attachable | undefined {
+    return this.rid.attached;
+  }
+
+  /** Its own cache, where it has one. */
+  get ats(): AtsControl | undefined {
+    return this.fn.ats;
+  }
+
+  /** PASIDs that something is attached to. */
+  get pasids(): ReadonlyMap<number, DevicePasid> {
+    return this.#pasids;
+  }
+
+  /** The PASID's place, made where it is missing: `forget` drops it. Or -EOPNOTSUPP (no PASIDs here), -ENOMEM. */
+  at(pasid: number): DevicePasid | number {
+    if (pasid === NO_PASID) return this.rid;
+    const known = this.#pasids.get(pasid);
+    if (known) return known;
+    if (!this.fn.pasid || !this.pasidTable) return -Errno.EOPNOTSUPP;
+    if (this.unit.allocFails()) return -Errno.ENOMEM;
+    const place = this.pasidTable.place(pasid);
+    if (typeof place === 'number') return place;
+    const made = new DevicePasid(this, pasid, new PasidSlot(this, place, pasid));
+    this.#pasids.set(pasid, made);
+    return made;
+  }
+
+  /** Drops what is known of a PASID that nothing is attached to. */
+  forget(at: DevicePasid): void {
+    if (!at.attached) this.#pasids.delete(at.pasid);
+  }
+
   /** Its requests are blocked already; the hardware forgets where its entries were. */
   free(): void {
+    for (const at of this.#pasids.values()) attachDomain(at, undefined);
     const { pasidTable, unit, sourceId, ats } = this;
     if (!pasidTable) return;
     const absent = unit.memory.read(this.#context.page, this.#context.word, QUANTUM_WORDS);
@@ -94,9 +136,9 @@ export class DeviceInfo {
   #setContext(table: PasidTable): number {
     const { unit, sourceId } = this;
     const words = table.contextEntry({
-      hasDeviceIotlb: this.ats !== undefined,
-      hasPasid: false,
-      hasPageRequests: false,
+      hasDeviceIotlb: this.fn.ats !== undefined,
+      hasPasid: this.fn.pasid !== undefined,
+      hasPageRequests: this.fn.pri !== undefined,
     });
     this.#writeContext(words);
     if (!unit.caps.hasCachingMode) return unit.flushWriteBuffer();
@@ -117,4 +159,9 @@ export class DeviceInfo {
   #writeContext(words: Uint32Array): void {
     this.unit.memory.write(this.#context.page, this.#context.word, words);
   }
+}
+
+/** PASIDs that a device's table needs room for. */
+function pasidsOf({ pasidBits = 0 }: Device, { unit, fn }: Place): number {
+  return fn.pasid ? Math.min(2 ** pasidBits, unit.caps.maxPasids) : 0;
 }

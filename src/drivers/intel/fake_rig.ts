@@ -12,6 +12,7 @@ import type { Hardware } from '../../kernel/hardware.ts';
 import { Ram } from '../../memory/ram.ts';
 import type { Faults } from '../../sim/faults.ts';
 import { Sim } from '../../sim/sim.ts';
+import type { AtsControl } from './device_function.ts';
 import { type FakeOptions, FakeVtd } from './fake_vtd.ts';
 import { type IntelDeviceOptions, IntelIommu } from './intel_iommu.ts';
 import { IntelPagingDomain } from './paging_domain.ts';
@@ -43,10 +44,17 @@ export class Rig<H extends Hardware> {
     this.unit = unit;
   }
 
-  /** A device that is owned, so that it is blocked until something is attached. */
-  add(sourceId: number, options: Partial<IntelDeviceOptions> = {}): Device {
-    const device = new Device(`dev${sourceId}`);
-    const rc = this.driver.addDevice(device, this.unit, { sourceId, ...options });
+  /** A device that is owned, so that it is blocked until something is attached. With `pasidBits` it has PASIDs. */
+  add(
+    sourceId: number,
+    { pasidBits, ...options }: Partial<IntelDeviceOptions> & { readonly pasidBits?: number } = {},
+  ): Device {
+    const device = new Device(`dev${sourceId}`, pasidBits ? { pasidBits } : {});
+    const rc = this.driver.addDevice(device, this.unit, {
+      sourceId,
+      ...(pasidBits && { pasid: { enable: () => undefined } }),
+      ...options,
+    });
     if (rc !== 0) throw new Error(`the device was refused: ${rc}`);
     claimDmaOwner(device, OWNER);
     return device;
@@ -66,16 +74,16 @@ export class Rig<H extends Hardware> {
     return domain;
   }
 
-  attach(device: Device, domain: Domain): number {
-    return attach(device, NO_PASID, domain, new AttachHandle());
+  attach(device: Device, domain: Domain, pasid = NO_PASID): number {
+    return attach(device, pasid, domain, new AttachHandle());
   }
 
-  replace(device: Device, domain: Domain): number {
-    return replace(device, NO_PASID, domain, new AttachHandle());
+  replace(device: Device, domain: Domain, pasid = NO_PASID): number {
+    return replace(device, pasid, domain, new AttachHandle());
   }
 
-  detach(device: Device, domain: Domain): void {
-    detach(device, NO_PASID, domain);
+  detach(device: Device, domain: Domain, pasid = NO_PASID): void {
+    detach(device, pasid, domain);
   }
 }
 
@@ -99,15 +107,26 @@ export class FakeRig extends Rig<FakeVtd> {
     return vtd.words(table + BigInt((devfn - half * 128) * size * 4), size);
   }
 
-  /** Words of the PASID table entry of a device's requests without PASID. */
-  pasidEntry(sourceId: number): number[] {
+  /** Words of the PASID table entry of a device's requests without PASID, or with one. */
+  pasidEntry(sourceId: number, pasid = NO_PASID): number[] {
     const { vtd } = this;
     const pointer = (words: number[]): bigint =>
       (BigInt(words[1] ?? 0) << 32n) | BigInt(((words[0] ?? 0) & ~0xfff) >>> 0);
     const directory = pointer(this.context(sourceId));
-    const table = pointer(vtd.words(directory, 2));
-    return vtd.words(table, 16);
+    const table = pointer(vtd.words(directory + BigInt((pasid >>> 6) * 8), 2));
+    return table === 0n ? [] : vtd.words(table + BigInt((pasid & 63) * 64), 16);
   }
+}
+
+/** A function's ATS that remembers whether it is on. */
+export function fakeAts(queueDepth: number): AtsControl & { isOn: boolean } {
+  return {
+    queueDepth,
+    isOn: false,
+    enable(on) {
+      this.isOn = on;
+    },
+  };
 }
 
 /** A client's structure that has these bytes. */

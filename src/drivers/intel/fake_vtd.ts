@@ -45,6 +45,9 @@ export const ECAP_LEGACY = bits([1, 0], [1, 1], [1, 6], [1, 7], [0x50, 8]);
 export const ECAP_SCALABLE =
   ECAP_LEGACY | bits([1, 26], [1, 31], [1, 43], [1, 45], [1, 46], [1, 47], [1, 48]);
 
+/** Beside that: device TLBs, and PASIDs of 20 bits. */
+export const ECAP_PASID = ECAP_SCALABLE | bits([1, 2], [19, 35], [1, 40]);
+
 export class FakeVtd implements Hardware {
   readonly mmio = {
     read32: (at: number): number => this.#read32(at),
@@ -282,6 +285,11 @@ function inWords([w0 = 0, w1 = 0, w2 = 0, w3 = 0]: number[]): string {
   if (type === 3) {
     if (w2 === 0xffff_f001 && w3 === 0x7fff_ffff) return `device ${hex(w1)} all`;
     return `device ${hex(w1)} ${hex(page)}${w2 & 1 ? ' S' : ''}`;
+  }
+  if (type === 8) {
+    const of = `device ${hex(w0 >>> 16)}/${w1 & 0xf_ffff}`;
+    if (w2 === 0xffff_f800 && w3 === 0x7fff_ffff) return `${of} all`;
+    return `${of} ${hex(page)}${w2 & 0x800 ? ' S' : ''}`;
   }
   if (type === 6) return `piotlb ${did}/${w1 & 0xf_ffff}${granularity === 3 ? ` ${pages}` : ''}`;
   if (type === 7) return granularity === 3 ? 'pasids' : `pasid ${did}/${w1 & 0xf_ffff}`;

@@ -3,8 +3,8 @@ import { Errno } from '../../base/errno.ts';
 import { BaseDomain } from '../../iommu/base_domain.ts';
 import type { Device } from '../../iommu/device.ts';
 import { type Domain, DomainType } from '../../iommu/domain.ts';
-import { type Attachable, attachDomain } from './attachments.ts';
-import type { DeviceInfo } from './device_info.ts';
+import { type Attachable, attachDomain, attachPasidDomain } from './attachments.ts';
+import type { DevicePasid } from './device_pasid.ts';
 import type { InfoOf } from './paging_domain.ts';
 import { PASS_THROUGH_DID, type Translation } from './translation.ts';
 
@@ -19,11 +19,11 @@ export class IntelBlockedDomain extends BaseDomain<typeof DomainType.BLOCKED> {
 
   override attachDev(device: Device, _old: Domain | undefined): number {
     const info = this.#infoOf(device);
-    return info ? attachDomain(info, undefined) : -Errno.ENODEV;
+    return info ? attachDomain(info.rid, undefined) : -Errno.ENODEV;
   }
 
-  override setDevPasid(_device: Device, _pasid: number, _old: Domain | undefined): number {
-    return -Errno.EOPNOTSUPP;
+  override setDevPasid(device: Device, pasid: number, _old: Domain | undefined): number {
+    return attachPasidDomain(this.#infoOf(device), pasid, undefined);
   }
 }
 
@@ -42,14 +42,14 @@ export class IntelIdentityDomain
   /** -EINVAL where the unit has no pass-through. */
   override attachDev(device: Device, _old: Domain | undefined): number {
     const info = this.#infoOf(device);
-    return info ? attachDomain(info, this) : -Errno.ENODEV;
+    return info ? attachDomain(info.rid, this) : -Errno.ENODEV;
   }
 
-  override setDevPasid(_device: Device, _pasid: number, _old: Domain | undefined): number {
-    return -Errno.EOPNOTSUPP;
+  override setDevPasid(device: Device, pasid: number, _old: Domain | undefined): number {
+    return attachPasidDomain(this.#infoOf(device), pasid, this);
   }
 
-  accepts({ unit }: DeviceInfo): number {
+  accepts({ info: { unit } }: DevicePasid): number {
     return unit.caps.ecap.pt === 1 ? 0 : -Errno.EINVAL;
   }
 
@@ -59,7 +59,7 @@ export class IntelIdentityDomain
 
   release(): void {}
 
-  translationOn({ unit }: DeviceInfo): Translation {
+  translationOn({ info: { unit } }: DevicePasid): Translation {
     const { caps } = unit;
     return {
       kind: 'pass-through',

@@ -3,17 +3,14 @@ import { describe, expect, it } from 'vitest';
 import { iommu_hw_info_vtd } from '../../abi/iommufd.ts';
 import { Errno } from '../../base/errno.ts';
 import { allocUserDomain } from '../../iommu/alloc.ts';
-import { attach } from '../../iommu/attach.ts';
 import { IommuCore } from '../../iommu/core.ts';
 import { Device } from '../../iommu/device.ts';
-import { AttachHandle } from '../../iommu/handle.ts';
 import { DomainFlags, IommuCap } from '../../iommu/ops.ts';
 import { Ram } from '../../memory/ram.ts';
 import { Faults } from '../../sim/faults.ts';
 import { Sim } from '../../sim/sim.ts';
-import { claimDmaOwner } from '../../iommu/ownership.ts';
 import type { FaultHandler } from '../../iommu/fault.ts';
-import { FakeRig, OWNER, userDataOf } from './fake_rig.ts';
+import { FakeRig, userDataOf, fakeAts } from './fake_rig.ts';
 import { bits, CAP_ALL, ECAP_LEGACY, ECAP_SCALABLE, FakeVtd } from './fake_vtd.ts';
 import { type DeviceFault, IntelIommu } from './intel_iommu.ts';
 
@@ -219,7 +216,7 @@ describe('a device behind a unit', () => {
   it('is told to forget its entry before that goes', () => {
     const rig = new FakeRig({ ecap: ECAP_SCALABLE | 4n });
     const device = new Device('dev');
-    rig.driver.addDevice(device, rig.unit, { sourceId: SID, ats: { queueDepth: 4 } });
+    rig.driver.addDevice(device, rig.unit, { sourceId: SID, ats: fakeAts(4) });
     const entries: number[] = [];
     rig.vtd.onAsked = (words) => {
       if (words.startsWith('context')) entries.push(rig.context(SID)[0] ?? 0);
@@ -236,22 +233,6 @@ describe('a device behind a unit', () => {
     const rig = new FakeRig({ cap: CAP_ALL | 0x80n });
     const asked = rig.vtd.during(() => rig.add(SID));
     expect(asked.slice(0, 2)).toEqual(['context 0 of 0x318', 'iotlb 0 rw']);
-  });
-});
-
-describe('PASIDs', () => {
-  it('are not attached yet: -EOPNOTSUPP from every domain, and through core', () => {
-    const rig = new FakeRig({ ecap: ECAP_SCALABLE | bits([1, 40], [19, 35]) });
-    const device = new Device('dev', { pasidBits: 16 });
-    expect(rig.driver.addDevice(device, rig.unit, { sourceId: SID })).toBe(0);
-    claimDmaOwner(device, OWNER);
-    expect(device.maxPasids).toBe(2 ** 16);
-    const domain = rig.paging(device);
-    const { blockedDomain, identityDomain } = rig.driver.ops;
-    for (const one of [domain, blockedDomain, identityDomain]) {
-      expect(one?.setDevPasid?.(device, 1, undefined)).toBe(-Errno.EOPNOTSUPP);
-    }
-    expect(attach(device, 1, domain, new AttachHandle())).toBe(-Errno.EOPNOTSUPP);
   });
 });
 

@@ -11,7 +11,8 @@ import { type Device, IommuDevice } from '../../iommu/device.ts';
 import { type HwInfo, IommuCap, type IommuOps } from '../../iommu/ops.ts';
 import { type ResvRegion, ResvType } from '../../iommu/reserved.ts';
 import type { Hardware } from '../../kernel/hardware.ts';
-import { type AtsInfo, DeviceInfo } from './device_info.ts';
+import type { DeviceFunction } from './device_function.ts';
+import { DeviceInfo } from './device_info.ts';
 import type { FaultEvent, FaultReport } from './fault_events.ts';
 import { IntelBlockedDomain, IntelIdentityDomain } from './fixed_domains.ts';
 import { NestedGuestDomain } from './nested_domain.ts';
@@ -32,13 +33,12 @@ export interface DeviceFault extends FaultEvent {
   readonly device: Device | undefined;
 }
 
-export interface IntelDeviceOptions {
+/** A device, with what its function can do. */
+export interface IntelDeviceOptions extends DeviceFunction {
   /** Bus, device and function, as its requests carry them. */
   readonly sourceId: number;
   /** Devices with the same one share a group. */
   readonly group?: unknown;
-  /** It has a cache of translations of its own, and the unit allows that. */
-  readonly ats?: AtsInfo;
 }
 
 /**
@@ -72,7 +72,7 @@ export class IntelIommu {
       this.#report(from, report),
     );
     if (typeof unit === 'number') return unit;
-    const maxPasids = unit.caps.hasPasids ? 2 ** (unit.caps.ecap.pss + 1) : 0;
+    const { maxPasids } = unit.caps;
     this.#iommus.set(unit, new IommuDevice(name, this.ops, { maxPasids }));
     return unit;
   }
@@ -146,8 +146,8 @@ export class IntelIommu {
       (info) => info.unit === unit && info.sourceId === sourceId,
     );
     if (isTaken) return -Errno.EBUSY;
-    const ats = unit.caps.ecap.dt === 1 ? options.ats : undefined;
-    const info = DeviceInfo.create(device, { unit, sourceId, ats });
+    const fn = usefulTo(unit, options);
+    const info = DeviceInfo.create(device, { unit, sourceId, fn });
     if (typeof info === 'number') return info;
     this.#infos.set(device, info);
     return 0;
@@ -201,4 +201,13 @@ export class IntelIommu {
     }
     if (overflowed) this.onFaultOverflow?.(unit.name);
   }
+}
+
+/** What of a function's capabilities a unit has a use for. Source: Linux `intel_iommu_probe_device()`. */
+function usefulTo({ caps }: Unit, { ats, pasid }: DeviceFunction): DeviceFunction {
+  const hasAts = caps.ecap.dt === 1;
+  return {
+    ats: hasAts ? ats : undefined,
+    pasid: caps.hasPasids ? pasid : undefined,
+  };
 }

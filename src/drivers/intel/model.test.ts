@@ -5,6 +5,7 @@ import { Prng } from '../../base/prng.ts';
 import { Capabilities, LEGACY, SCALABLE, type VtdDescription } from '../../hw/vtd/capabilities.ts';
 import { Fault } from '../../hw/vtd/fault_reasons.ts';
 import { VtdUnit } from '../../hw/vtd/vtd_unit.ts';
+import { NO_PASID } from '../../iommu/device.ts';
 import { DomainFlags } from '../../iommu/ops.ts';
 import { IotlbGather } from '../../iommu/domain.ts';
 import type { Hardware } from '../../kernel/hardware.ts';
@@ -35,9 +36,15 @@ class ModelRig extends Rig<Hardware> {
   }
 
   /** The page that an access leads to, or minus the reason. */
-  access(sourceId: number, page: number, isWrite = false): number {
+  access(sourceId: number, page: number, isWrite = false, pasid = NO_PASID): number {
     const lo = (page % 2 ** 20) * 4096;
-    return this.model.translate(sourceId, -1, lo, Math.floor(page / 2 ** 20), isWrite ? 1 : 0);
+    return this.model.translate(
+      sourceId,
+      pasid || -1,
+      lo,
+      Math.floor(page / 2 ** 20),
+      isWrite ? 1 : 0,
+    );
   }
 }
 
@@ -61,8 +68,8 @@ describe.each(kinds)('driver and model: %s', (_name, description) => {
   it('agree on every access of random sequences', { timeout: 3_600_000 }, () => {
     for (let seed = 1; seed <= SEQUENCES / kinds.length; seed++) {
       const rig = new ModelRig(description);
-      const world = new World(new Prng(seed), rig, (sourceId, page, isWrite) => {
-        const found = rig.access(sourceId, page, isWrite);
+      const world = new World(new Prng(seed), rig, (sourceId, page, isWrite, pasid) => {
+        const found = rig.access(sourceId, page, isWrite, pasid);
         return found < 0 ? undefined : found;
       });
       for (let step = 0; step < STEPS; step++) world.step();
@@ -120,7 +127,7 @@ describe('two stages', () => {
         const world = new World(new Prng(upper + lower), rig, () => undefined);
         const [guest] = world.guests;
         if (!guest) throw new Error('no guest');
-        const [device] = world.devices;
+        const device = world.requesters[0]?.device;
         if (!device) throw new Error('no device');
         expect(rig.attach(device, guest.domain)).toBe(0);
         const info = rig.driver.infoOf(device);

@@ -9,7 +9,7 @@ import { Errno } from '../../base/errno.ts';
 import { allocUserDomain } from '../../iommu/alloc.ts';
 import { DomainFlags } from '../../iommu/ops.ts';
 import type { UserData, UserDataArray } from '../../iommu/user_data.ts';
-import { FakeRig, userDataOf } from './fake_rig.ts';
+import { FakeRig, userDataOf, fakeAts } from './fake_rig.ts';
 import { CAP_ALL, ECAP_LEGACY, ECAP_SCALABLE } from './fake_vtd.ts';
 
 const SID = 0x0318;
@@ -25,7 +25,7 @@ const plain = (): UserData => {
 /** A device on a guest's table on a nesting parent. */
 function guest(options: ConstructorParameters<typeof FakeRig>[0] = {}) {
   const rig = new FakeRig(options);
-  const device = rig.add(SID, { ats: { queueDepth: 1 } });
+  const device = rig.add(SID, { ats: fakeAts(1) });
   const parent = rig.paging(device, DomainFlags.NEST_PARENT);
   const nested = rig.nested(device, parent, plain());
   expect(rig.attach(device, nested)).toBe(0);

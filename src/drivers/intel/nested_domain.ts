@@ -20,8 +20,8 @@ import {
   type UserData,
   type UserDataArray,
 } from '../../iommu/user_data.ts';
-import { type Attachable, attachDomain, Attachments } from './attachments.ts';
-import type { DeviceInfo } from './device_info.ts';
+import { type Attachable, attachDomain, Attachments, attachPasidDomain } from './attachments.ts';
+import type { DevicePasid } from './device_pasid.ts';
 import { type InfoOf, IntelPagingDomain } from './paging_domain.ts';
 import type { FirstStage, Translation } from './translation.ts';
 import type { Unit } from './unit.ts';
@@ -91,27 +91,27 @@ export class NestedGuestDomain
 
   override attachDev(device: Device, _old: Domain | undefined): number {
     const info = this.#infoOf(device);
-    return info ? attachDomain(info, this) : -Errno.ENODEV;
+    return info ? attachDomain(info.rid, this) : -Errno.ENODEV;
   }
 
-  override setDevPasid(_device: Device, _pasid: number, _old: Domain | undefined): number {
-    return -Errno.EOPNOTSUPP;
+  override setDevPasid(device: Device, pasid: number, _old: Domain | undefined): number {
+    return attachPasidDomain(this.#infoOf(device), pasid, this);
   }
 
-  accepts(info: DeviceInfo): number {
-    return this.parent.accepts(info);
+  accepts(at: DevicePasid): number {
+    return this.parent.accepts(at);
   }
 
-  acquire(info: DeviceInfo): number {
-    return this.attachments.acquire(info);
+  acquire(at: DevicePasid): number {
+    return this.attachments.acquire(at);
   }
 
-  release(info: DeviceInfo): void {
-    this.attachments.release(info);
+  release(at: DevicePasid): void {
+    this.attachments.release(at);
   }
 
   /** Or -EINVAL: a width, supervisor requests or extended accessed flags that the unit has not. Source: `intel_pasid_setup_nested()`. */
-  translationOn({ unit }: DeviceInfo): Translation | number {
+  translationOn({ info: { unit } }: DevicePasid): Translation | number {
     const { caps } = unit;
     const { flags, topAddress, bits } = this.#table;
     const hasFiveLevels = bits === BITS_5_LEVELS;

@@ -8,9 +8,10 @@ import type { Device } from '../../iommu/device.ts';
 import { type Domain, type IotlbGather, Prot } from '../../iommu/domain.ts';
 import { DomainFlags } from '../../iommu/ops.ts';
 import { PtDomain } from '../../iommu/pt_domain.ts';
-import { type Attachable, attachDomain, Attachments } from './attachments.ts';
+import { type Attachable, attachDomain, Attachments, attachPasidDomain } from './attachments.ts';
 import { SIZE_1G } from './capabilities.ts';
 import type { DeviceInfo } from './device_info.ts';
+import type { DevicePasid } from './device_pasid.ts';
 import type { NestedGuestDomain } from './nested_domain.ts';
 import type { SecondStage, Translation } from './translation.ts';
 import type { Unit } from './unit.ts';
@@ -81,12 +82,11 @@ export class IntelPagingDomain extends PtDomain implements Attachable {
 
   override attachDev(device: Device, _old: Domain | undefined): number {
     const info = this.#infoOf(device);
-    return info ? attachDomain(info, this) : -Errno.ENODEV;
+    return info ? attachDomain(info.rid, this) : -Errno.ENODEV;
   }
 
-  /** PASIDs of devices are not attached yet. */
-  override setDevPasid(_device: Device, _pasid: number, _old: Domain | undefined): number {
-    return -Errno.EOPNOTSUPP;
+  override setDevPasid(device: Device, pasid: number, _old: Domain | undefined): number {
+    return attachPasidDomain(this.#infoOf(device), pasid, this);
   }
 
   /** A nesting parent takes only what can be written: what a guest's first stage sets there must not fault (erratum 772415). */
@@ -100,20 +100,20 @@ export class IntelPagingDomain extends PtDomain implements Attachable {
     return flushed;
   }
 
-  accepts({ unit }: DeviceInfo): number {
+  accepts({ info: { unit } }: DevicePasid): number {
     const fits = this.stage === 'first' ? this.#fitsFirst(unit) : this.#fitsSecond(unit);
     return fits ? 0 : -Errno.EINVAL;
   }
 
-  acquire(info: DeviceInfo): number {
-    return this.attachments.acquire(info);
+  acquire(at: DevicePasid): number {
+    return this.attachments.acquire(at);
   }
 
-  release(info: DeviceInfo): void {
-    this.attachments.release(info);
+  release(at: DevicePasid): void {
+    this.attachments.release(at);
   }
 
-  translationOn({ unit }: DeviceInfo): Translation {
+  translationOn({ info: { unit } }: DevicePasid): Translation {
     const { forcesSnoop } = this;
     const did = this.attachments.didOn(unit);
     if (this.stage === 'second')
@@ -139,7 +139,7 @@ export class IntelPagingDomain extends PtDomain implements Attachable {
   enforceCacheCoherency(): boolean {
     if (this.forcesSnoop) return true;
     const devices = [...this.attachments.devices.keys()];
-    if (!devices.every(({ unit }) => unit.caps.hasSnoopControl)) return false;
+    if (!devices.every(({ info: { unit } }) => unit.caps.hasSnoopControl)) return false;
     this.forcesSnoop = true;
     if (this.stage === 'second') {
       this.table.forceCoherent = true;
@@ -180,11 +180,11 @@ export class IntelPagingDomain extends PtDomain implements Attachable {
   }
 
   /** Writes the entries of devices anew. 0, or the negative errno of the first that failed. */
-  #rewrite(devices: readonly DeviceInfo[], mustSucceed = false): number {
-    for (const info of devices) {
-      const translation = info.attached?.translationOn(info);
+  #rewrite(devices: readonly DevicePasid[], mustSucceed = false): number {
+    for (const at of devices) {
+      const translation = at.attached?.translationOn(at);
       if (translation === undefined || typeof translation === 'number') continue;
-      const rc = info.slot.set(translation, mustSucceed);
+      const rc = at.slot.set(translation, mustSucceed);
       if (rc !== 0) return rc;
     }
     return 0;

@@ -5,11 +5,9 @@ import type { TableMemory } from './table_memory.ts';
 import { PASID_ENTRY_WORDS, QUANTUM_WORDS } from './translation.ts';
 
 const PRESENT = 1;
-/** A directory of one page: 2^9 entries, for tables of 2^6 PASIDs each. */
-const DIRECTORY_LG2 = 9;
+/** A directory has a page at least: 2^9 entries, for tables of 2^6 PASIDs each. */
+const PAGE_ENTRIES_LG2 = 9;
 const TABLE_LG2 = 6;
-/** PDTS, bits 11:9 of a context entry: the directory has 2^(n + 7) entries. */
-const PDTS = DIRECTORY_LG2 - 7;
 
 /** What a device can do that its scalable context entry has to say. */
 export interface ContextFeatures {
@@ -24,24 +22,30 @@ export interface ContextFeatures {
  */
 export class PasidTable {
   readonly directory: number;
+  readonly #directoryLg2: number;
   readonly #memory: TableMemory;
   /** By index in the directory. */
   readonly #tables = new Map<number, number>();
 
-  private constructor(memory: TableMemory, directory: number) {
+  private constructor(memory: TableMemory, directory: number, directoryLg2: number) {
     this.#memory = memory;
     this.directory = directory;
+    this.#directoryLg2 = directoryLg2;
   }
 
-  /** An empty directory; or -ENOMEM. */
-  static create(memory: TableMemory): PasidTable | number {
-    const directory = memory.allocPage();
-    return directory < 0 ? -Errno.ENOMEM : new PasidTable(memory, directory);
+  /** An empty directory for so many PASIDs; or -ENOMEM. */
+  static create(memory: TableMemory, pasids: number): PasidTable | number {
+    const entriesLg2 = Math.max(
+      PAGE_ENTRIES_LG2,
+      Math.ceil(Math.log2(Math.max(pasids, 1))) - TABLE_LG2,
+    );
+    const directory = memory.allocPages(entriesLg2 - PAGE_ENTRIES_LG2);
+    return directory < 0 ? -Errno.ENOMEM : new PasidTable(memory, directory, entriesLg2);
   }
 
   /** PASIDs that it has room for. */
   get size(): number {
-    return 2 ** (DIRECTORY_LG2 + TABLE_LG2);
+    return 2 ** (this.#directoryLg2 + TABLE_LG2);
   }
 
   /** Where the entry of a PASID is; its table is made where it is missing. Or -ENOMEM, -ENODEV (beyond the directory). */
@@ -67,7 +71,8 @@ export class PasidTable {
       ((features.hasDeviceIotlb ? 1 : 0) << 2) |
       ((features.hasPasid ? 1 : 0) << 3) |
       ((features.hasPageRequests ? 1 : 0) << 4) |
-      (PDTS << 9);
+      // PDTS: the directory has 2^(n + 7) entries.
+      ((this.#directoryLg2 - 7) << 9);
     const words = new Uint32Array(QUANTUM_WORDS);
     words[0] = ((directory % 2 ** 21) * 2048 + bits) >>> 0;
     words[1] = Math.floor(directory / 2 ** 21);

@@ -5,11 +5,11 @@
  */
 import { iommu_hwpt_vtd_s1, IOMMU_HWPT_DATA_VTD_S1 } from '../../abi/iommufd.ts';
 import type { Prng } from '../../base/prng.ts';
-import type { Device } from '../../iommu/device.ts';
+import { type Device, NO_PASID } from '../../iommu/device.ts';
 import { type Domain, IotlbGather } from '../../iommu/domain.ts';
 import { DomainFlags } from '../../iommu/ops.ts';
 import type { Hardware } from '../../kernel/hardware.ts';
-import { type Rig, userDataOf } from './fake_rig.ts';
+import { fakeAts, type Rig, userDataOf } from './fake_rig.ts';
 import { GuestTable, type Model, type Paging } from './guest_table.ts';
 import type { NestedGuestDomain } from './nested_domain.ts';
 
@@ -43,8 +43,19 @@ function changesBothStages(from: Attached, to: Attached): boolean {
   return a?.first !== undefined && b?.first !== undefined && a.second !== b.second;
 }
 
-/** Where an access leads, as a page; undefined where it is refused. */
-export type Access = (sourceId: number, page: number, isWrite: boolean) => number | undefined;
+/** Where an access leads, as a page; undefined where it is refused. `pasid` 0: without one. */
+export type Access = (
+  sourceId: number,
+  page: number,
+  isWrite: boolean,
+  pasid: number,
+) => number | undefined;
+
+/** One way by which requests come: a device's, without PASID (0) or with one. */
+interface Requester {
+  readonly device: Device;
+  readonly pasid: number;
+}
 
 export class World {
   readonly rig: Rig<Hardware>;
@@ -52,20 +63,29 @@ export class World {
   readonly prng: Prng;
   readonly paging: Paging[] = [];
   readonly guests: Guest[] = [];
-  readonly devices: Device[];
-  /** What is attached to each device; undefined is blocked. */
+  readonly requesters: Requester[];
+  /** What is attached to each; undefined is blocked. */
   readonly attached: Attached[];
   /** What has been done, for a failure's report. */
   readonly log: string[] = [];
 
+  /** The devices have PASIDs (and caches of their own) where their unit has. */
   constructor(prng: Prng, rig: Rig<Hardware>, hardware: Access) {
     this.rig = rig;
     this.hardware = hardware;
     this.prng = prng;
-    this.devices = [0x0310, 0x0318, 0x0488].map((sid) => this.rig.add(sid));
-    this.attached = this.devices.map(() => undefined);
-    const [device] = this.devices;
-    if (!device) throw new Error('no device');
+    const { hasPasids } = rig.unit.caps;
+    const devices = [0x0310, 0x0318, 0x0488].map((sid) =>
+      this.rig.add(sid, { ats: fakeAts(1), ...(hasPasids && { pasidBits: 20 }) }),
+    );
+    this.requesters = devices.map((one) => ({ device: one, pasid: NO_PASID }));
+    const [device, second] = devices;
+    if (!device || !second) throw new Error('no device');
+    if (hasPasids) {
+      for (const pasid of [1, 0x4_3210]) this.requesters.push({ device, pasid });
+      this.requesters.push({ device: second, pasid: 1 });
+    }
+    this.attached = this.requesters.map(() => undefined);
     const isScalable = this.rig.unit.caps.isScalable;
     const add = (name: string, flags: number): Paging => {
       const paging = { name, domain: this.rig.paging(device, flags), model: new Map() as Model };
@@ -167,7 +187,7 @@ export class World {
   }
 
   look(pages: readonly number[]): void {
-    for (const [index] of this.devices.entries()) {
+    for (const [index] of this.requesters.entries()) {
       for (const page of pages) {
         this.accessTo(index, page, false);
         this.accessTo(index, page, true);
@@ -199,9 +219,10 @@ export class World {
   }
 
   attach(): void {
-    const index = this.prng.below(this.devices.length);
-    const device = this.devices[index];
-    if (!device) return;
+    const index = this.prng.below(this.requesters.length);
+    const requester = this.requesters[index];
+    if (!requester) return;
+    const { device, pasid } = requester;
     const { identityDomain } = this.rig.driver.ops;
     const choices = [...this.paging, ...this.guests, 'identity', undefined] as const;
     const next = this.pick(choices);
@@ -210,14 +231,16 @@ export class World {
       typeof what === 'string' ? identityDomain : what?.domain;
     const [old, domain] = [domainOf(before), domainOf(next)];
     const name = typeof next === 'object' ? next.name : (next ?? 'nothing');
-    this.log.push(`device ${index} gets ${name}`);
+    this.log.push(`requester ${index} (PASID ${pasid}) gets ${name}`);
     if (domain === old) return;
     const pages = Array.from({ length: 6 }, () => BASE_PAGE + this.prng.below(GUEST_PAGES));
     this.look(pages);
     const stop = domain && old ? this.keepAccessing(index, next, pages) : undefined;
-    if (!domain) this.rig.detach(device, old ?? (identityDomain as Domain));
+    if (!domain) this.rig.detach(device, old ?? (identityDomain as Domain), pasid);
     else {
-      const rc = old ? this.rig.replace(device, domain) : this.rig.attach(device, domain);
+      const rc = old
+        ? this.rig.replace(device, domain, pasid)
+        : this.rig.attach(device, domain, pasid);
       if (rc !== 0) throw new Error(`attach: ${rc}\n${this.log.join('\n')}`);
     }
     this.attached[index] = next;
@@ -257,7 +280,7 @@ export class World {
       'the others',
       (function* others(world: World) {
         while (!device.isDone) {
-          for (const [other] of world.devices.entries()) {
+          for (const [other] of world.requesters.entries()) {
             if (other === index) continue;
             for (const page of pages) world.accessTo(other, page, false);
           }
@@ -290,7 +313,7 @@ export class World {
 
   access(): void {
     const { prng } = this;
-    const index = prng.below(this.devices.length);
+    const index = prng.below(this.requesters.length);
     const isGuest = typeof this.attached[index] === 'object' && 'table' in this.attached[index];
     this.accessTo(
       index,
@@ -301,16 +324,16 @@ export class World {
 
   /** What an access finds: a page, or nothing. */
   find(index: number, page: number, isWrite: boolean): number | undefined {
-    const device = this.devices[index];
-    const info = device ? this.rig.driver.infoOf(device) : undefined;
-    return this.hardware(info?.sourceId ?? 0, page, isWrite);
+    const requester = this.requesters[index];
+    const info = requester ? this.rig.driver.infoOf(requester.device) : undefined;
+    return this.hardware(info?.sourceId ?? 0, page, isWrite, requester?.pasid ?? NO_PASID);
   }
 
   accessTo(index: number, page: number, isWrite: boolean): void {
     const got = this.find(index, page, isWrite);
     const expected = this.expected(index, page, isWrite);
     if (got === expected) return;
-    const what = `${isWrite ? 'write' : 'read'} of page ${page} by device ${index}`;
+    const what = `${isWrite ? 'write' : 'read'} of page ${page} by requester ${index}`;
     throw new Error(`${what}: ${got}, not ${expected}\n${this.log.join('\n')}`);
   }
 

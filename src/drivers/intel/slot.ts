@@ -5,6 +5,7 @@ import type { EntryPlace } from './context_table.ts';
 import {
   contextOfDevice,
   deviceIotlb,
+  deviceIotlbOfPasid,
   iotlbOfDomain,
   iotlbOfPasid,
   pasidCacheOfPasid,
@@ -48,8 +49,12 @@ abstract class EntrySlot implements Slot {
   /** What memory holds. */
   protected words: Uint32Array;
 
-  constructor(info: DeviceInfo, place: EntryPlace, count: number) {
+  /** Of the requests that it is for; 0: those without. */
+  readonly pasid: number;
+
+  constructor(info: DeviceInfo, place: EntryPlace, count: number, pasid: number) {
     this.info = info;
+    this.pasid = pasid;
     this.place = place;
     this.words = new Uint32Array(count);
   }
@@ -90,14 +95,16 @@ abstract class EntrySlot implements Slot {
 
   protected deviceIotlb(batch: Batch): void {
     const { sourceId, ats } = this.info;
-    if (ats) deviceIotlb(batch.next(), sourceId, ats.queueDepth, undefined);
+    if (!ats) return;
+    if (this.pasid === NO_PASID) deviceIotlb(batch.next(), sourceId, ats.queueDepth, undefined);
+    else deviceIotlbOfPasid(batch.next(), sourceId, this.pasid, ats.queueDepth, undefined);
   }
 }
 
 /** A context entry of legacy mode: 128 bits, so that every change is one write. */
 export class ContextSlot extends EntrySlot {
   constructor(info: DeviceInfo, place: EntryPlace) {
-    super(info, place, CONTEXT_WORDS);
+    super(info, place, CONTEXT_WORDS, NO_PASID);
   }
 
   protected override encode(next: Translation | undefined): Uint32Array {
@@ -132,11 +139,8 @@ export class ContextSlot extends EntrySlot {
 
 /** A PASID table entry: 512 bits, of which memory takes 128 at once. */
 export class PasidSlot extends EntrySlot {
-  readonly pasid: number;
-
   constructor(info: DeviceInfo, place: EntryPlace, pasid: number = NO_PASID) {
-    super(info, place, PASID_ENTRY_WORDS);
-    this.pasid = pasid;
+    super(info, place, PASID_ENTRY_WORDS, pasid);
   }
 
   protected override encode(next: Translation | undefined): Uint32Array {

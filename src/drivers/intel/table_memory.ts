@@ -22,8 +22,13 @@ export class TableMemory {
 
   /** A page of zeroes: its first frame, or a negative number where there is no memory. */
   allocPage(): number {
-    const page = this.ram.alloc(1);
-    if (page >= 0) this.#flush?.(page, 0, 4 * 2 * FRAME_LANES);
+    return this.allocPages(0);
+  }
+
+  /** 2^lg2 pages of zeroes, one after another. */
+  allocPages(lg2: number): number {
+    const page = this.ram.alloc(1 + lg2);
+    if (page >= 0) this.#flush?.(page, 0, 4 * 2 ** (1 + lg2) * FRAME_LANES);
     return page;
   }
 
