@@ -17,5 +17,7 @@ export const explaining = (
     const at = event.fault.at;
     for (const line of explain(machine, event.bdf, event.pasid, at)) tell(`    ${line}`);
   },
+  pageRequest: (...event) => other?.pageRequest?.(...event),
+  groupResponse: (...event) => other?.groupResponse?.(...event),
   driverMistake: (bdf, text) => other?.driverMistake?.(bdf, text),
 });

@@ -5,6 +5,7 @@ import { ioctlName } from './ioctl_names.ts';
 import { objectsHeldBy } from './held_objects.ts';
 import type { DmaObserver } from '../src/pci/dma.ts';
 import { dmaText } from '../src/pci/dma_text.ts';
+import { groupResponseText, pageRequestText } from '../src/pci/page_request_text.ts';
 import type { Printer } from './strace/printer.ts';
 import type { Summary } from './summary/summary.ts';
 
@@ -49,6 +50,8 @@ export const tracing = (printer: Printer, looks: LastLooks): Observer => ({
 /** Prints each DMA, after the call that made the device do it. */
 export const watching = (printer: Printer): DmaObserver => ({
   dma: (event) => printer.afterwards(dmaText(event)),
+  pageRequest: (...event) => printer.afterwards(pageRequestText(...event)),
+  groupResponse: (...event) => printer.afterwards(groupResponseText(...event)),
   driverMistake: (bdf, text) => printer.afterwards(`${bdf}: ${text}`),
 });
 

@@ -57,6 +57,11 @@ export const presets: readonly MachineDescription[] = [
     iommus: [{ ...vtd([edu]), mode: 'legacy' }],
   },
   {
+    name: 'page-faults',
+    summary: 'a device that faults and waits for the answer, with PASIDs and a cache of its own',
+    iommus: [paging([{ name: 'test0', model: 'iommu_test', address: '0000:00:02.0' }])],
+  },
+  {
     name: 'one-device',
     summary: 'one device in a group of its own, with PASIDs',
     iommus: [mock([{ name: 'dev0', pasid: true }])],

@@ -2,6 +2,7 @@
 import type { Device } from '../iommu/device.ts';
 import type { AtsCapability } from './ats.ts';
 import type {
+  GroupResponseMessage,
   InvalidateCompletion,
   PageRequestMessage,
   PasidPrefix,
@@ -9,10 +10,12 @@ import type {
   TranslationRequest,
 } from './ats_messages.ts';
 import { PAGE_REQUEST_GROUPS, PageRequestRefusal, type PriCapability } from './pri.ts';
-import { RequestMode, type Translator } from './translator.ts';
+import type { DmaPath } from './dma.ts';
+import { RequestMode } from './translator.ts';
 
 /** A function, as its port needs it. */
 interface Owner {
+  readonly bdf: string;
   readonly device: Device;
   readonly requesterId: number;
   readonly isBusMaster: boolean;
@@ -38,11 +41,11 @@ export type AtsRefusal = (typeof AtsRefusal)[keyof typeof AtsRefusal];
  */
 export class AtsPort {
   readonly #owner: Owner;
-  readonly #translator: Translator;
+  readonly #path: Pick<DmaPath, 'translator' | 'observer'>;
 
-  constructor(owner: Owner, translator: Translator) {
+  constructor(owner: Owner, path: Pick<DmaPath, 'translator' | 'observer'>) {
     this.#owner = owner;
-    this.#translator = translator;
+    this.#path = path;
   }
 
   /** Asks for a translation; or why it did not. */
@@ -53,28 +56,38 @@ export class AtsPort {
     const refusal = this.#common(request.pasid, request.iova);
     if (refusal) return refusal;
     return (
-      this.#translator.ats?.requestTranslation(device, request) ?? { status: 'UNSUPPORTED_REQUEST' }
+      this.#path.translator.ats?.requestTranslation(device, request) ?? {
+        status: 'UNSUPPORTED_REQUEST',
+      }
     );
   }
 
   /** Says that invalidations are done. Nothing where ATS is off: nobody waits then. */
   completeInvalidation(completion: InvalidateCompletion): void {
     const { ats, device } = this.#owner;
-    if (ats?.enabled) this.#translator.ats?.invalidateCompletion(device, completion);
+    if (ats?.enabled) this.#path.translator.ats?.invalidateCompletion(device, completion);
   }
 
   /** Sends a page request, or a stop marker; undefined, or why it did not. */
   pageRequest(message: PageRequestMessage): AtsRefusal | undefined {
-    const { pageRequests, requesterId, device } = this.#owner;
-    const { ats } = this.#translator;
+    const { bdf, device } = this.#owner;
+    const refusal = this.#refusalOf(message);
+    this.#path.observer()?.pageRequest?.(bdf, message, refusal);
+    if (!refusal) this.#path.translator.ats?.pageRequest(device, message);
+    return refusal;
+  }
+
+  /** The answer to a group has come, which `isExpected` or not. */
+  answered(message: GroupResponseMessage, isExpected: boolean): void {
+    this.#path.observer()?.groupResponse?.(this.#owner.bdf, message, isExpected);
+  }
+
+  #refusalOf(message: PageRequestMessage): AtsRefusal | undefined {
+    const { pageRequests, requesterId } = this.#owner;
     if (!pageRequests) return AtsRefusal.DISABLED;
-    if (!ats) return AtsRefusal.NO_IOMMU;
+    if (!this.#path.translator.ats) return AtsRefusal.NO_IOMMU;
     if (!(message.group >= 0 && message.group < PAGE_REQUEST_GROUPS)) return AtsRefusal.BAD_MESSAGE;
-    const refusal =
-      this.#common(message.pasid, message.address) ?? pageRequests.admit(requesterId, message);
-    if (refusal) return refusal;
-    ats.pageRequest(device, message);
-    return undefined;
+    return this.#common(message.pasid, message.address) ?? pageRequests.admit(requesterId, message);
   }
 
   #common(pasid: PasidPrefix | undefined, address: bigint): AtsRefusal | undefined {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Device, NO_PASID } from '../iommu/device.ts';
 import { FRAME_SIZE } from '../memory/frame.ts';
+import type { GroupResponseMessage, PageRequestMessage } from './ats_messages.ts';
 import { type DmaAccess, isFault, TranslationCause, type Translator } from './translator.ts';
 
 /** Why a DMA did not happen: the IOMMU's causes, and those of the function and of memory. */
@@ -43,9 +44,13 @@ export interface DmaEvent {
   readonly translated?: true;
 }
 
-/** Who watches the DMA of a machine, for traces. It must change nothing. */
+/** Who watches the DMA of a machine and what goes with it, for traces. It must change nothing. */
 export interface DmaObserver {
   dma?(event: DmaEvent): void;
+  /** A function has asked for a page; `refusal`: why it may not. */
+  pageRequest?(bdf: string, message: PageRequestMessage, refusal: string | undefined): void;
+  /** The answer to a group of page requests has come; `isExpected`: the function waits for it. */
+  groupResponse?(bdf: string, message: GroupResponseMessage, isExpected: boolean): void;
   /** A device model says that its driver made a mistake which the hardware itself cannot report. */
   driverMistake?(bdf: string, text: string): void;
 }

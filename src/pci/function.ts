@@ -122,7 +122,7 @@ export class PciFunction implements AtsFunction {
     });
     this.bars = this.#makeBars(options.bars ?? []);
     this.#fillConfig(identity, interruptPin);
-    this.atsPort = new AtsPort(this, path.translator);
+    this.atsPort = new AtsPort(this, path);
     this.dma = new DmaPort(this.bdf, this.device, path, {
       isMaster: () => this.isBusMaster,
       allowsPasid: (pasid, mode) => this.allowsPasid(pasid, mode),
@@ -175,7 +175,9 @@ export class PciFunction implements AtsFunction {
 
   /** From the IOMMU: the answer to a group of page requests. Unexpected ones are noted and go no further. */
   groupResponse(message: GroupResponseMessage): void {
-    if (this.pageRequests?.accept(this.requesterId, message)) this.#onGroupResponse(message);
+    const isExpected = this.pageRequests?.accept(this.requesterId, message) ?? false;
+    this.atsPort.answered(message, isExpected);
+    if (isExpected) this.#onGroupResponse(message);
   }
 
   /** The address that a BAR's register holds; 0n where nobody has placed it. */

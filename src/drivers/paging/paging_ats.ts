@@ -172,6 +172,7 @@ export class PagingAts implements AtsTranslator {
         return -Errno.EBUSY;
       }
       this.#priUsers.set(pri, users + 1);
+      port.prefixes.clear();
     }
     port.faultUsers++;
     return 0;
@@ -185,10 +186,8 @@ export class PagingAts implements AtsTranslator {
     const users = (this.#priUsers.get(pri) ?? 1) - 1;
     this.#priUsers.set(pri, users);
     if (users === 0) pri.disable();
+    // What handlers have of it is answered after this; requests whose group never became whole are forgotten at the next start.
     this.#queue.removeDevice(device);
-    // Groups that handlers have are answered later: they are unexpected then, as those that lack their last request for ever.
-    if (users === 0 && !pri.stopped) pri.reset();
-    port.prefixes.clear();
   }
 }
 
