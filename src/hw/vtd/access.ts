@@ -13,6 +13,8 @@ export const Access = {
   TRANSLATION_REQUEST: 16,
   /** Has been translated already (ATS): address type 2. */
   TRANSLATED: 32,
+  /** No access: asks for a page to be made accessible (PRI). In fault records. */
+  PAGE_REQUEST: 64,
 } as const;
 
 /** A request without PASID. */

@@ -57,8 +57,21 @@ export class Binding {
   }
 }
 
+/** What a context entry alone says of a requester. */
+export interface RequesterContext {
+  /** Not 0: why it has no entry. */
+  readonly fault: number;
+  readonly fpd: boolean;
+  /** Translation requests and translated requests are served (DTE, or TT 1). */
+  readonly ats: boolean;
+  /** Requests with PASID are (PASIDE). */
+  readonly pasids: boolean;
+  /** Page requests are (PRE). */
+  readonly pages: boolean;
+}
+
 /** A context entry, as the context cache has it. */
-class Context {
+class Context implements RequesterContext {
   readonly sid: number;
   did = 0;
   fault = 0;
@@ -71,6 +84,7 @@ class Context {
   ridPriv = false;
   pasids = false;
   ats = false;
+  pages = false;
 
   constructor(sid: number) {
     this.sid = sid;
@@ -142,6 +156,12 @@ export class Bindings {
       if (one?.did === did && (pasid === undefined || one.pasid === pasid))
         this.#pasids[i] = undefined;
     }
+  }
+
+  /** The context entry of a requester. */
+  context(sid: number): RequesterContext {
+    const held = this.#contexts[(sid ^ (sid >>> 8)) & (CONTEXT_LINES - 1)];
+    return held?.sid === sid ? held : this.#readContext(sid);
   }
 
   /** How a request is translated; `pasid` -1 for none. */
@@ -227,6 +247,7 @@ export class Bindings {
     const binding = new Binding(sid, 0);
     binding.fpd = context.fpd;
     context.fault = this.#legacyContext(binding, [lo, hi, lo2, hi2], top);
+    context.ats = binding.allowsAts;
     binding.fault = context.fault;
     context.did = (lo & 1) === 0 ? 0 : binding.did;
     context.binding = binding;
@@ -314,12 +335,12 @@ export class Bindings {
       (caps.hasRidPasid ? 0 : context.ridPasid) |
       (context.ridPriv && !caps.hasRidPriv ? 1 : 0) |
       (context.pasids && !caps.hasPasid ? 1 : 0);
-    const asksPages = (lo & 0x10) !== 0;
+    context.pages = (lo & 0x10) !== 0;
     if ((lo & 1) === 0) context.fault = Fault.SM_CONTEXT_NOT_PRESENT;
     else if (reserved !== 0) context.fault = Fault.SM_CONTEXT_RESERVED;
     else if (
       (context.ats && !caps.hasDeviceTlbs) ||
-      (asksPages && !(context.ats && caps.hasPageRequests))
+      (context.pages && !(context.ats && caps.hasPageRequests))
     ) {
       context.fault = Fault.SM_CONTEXT_INVALID;
     }
@@ -342,7 +363,8 @@ export class Bindings {
     const { pasid } = binding;
     if (!isPlain && !context.pasids) return Fault.SM_PASID_DISABLED;
     const slot = pasid >>> 6;
-    if (slot >= context.directoryEntries) {
+    const isTooWide = this.#caps.hasPasid && pasid >= this.#caps.pasidEnd;
+    if (slot >= context.directoryEntries || isTooWide) {
       return isPlain ? Fault.SM_RID_PASID : Fault.SM_PASID_TOO_LARGE;
     }
     if (!this.#read(context.directory + (slot >>> 9), slot & 511)) return Fault.SM_DIRECTORY_ACCESS;

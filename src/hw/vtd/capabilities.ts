@@ -48,7 +48,7 @@ export const LEGACY: VtdDescription = {
   ecap: { C: 1, QI: 1, PT: 1, SC: 1, IRO: 0x50 },
 };
 
-/** All that the model has: both stages, nested, 4 and 5 levels, PASIDs of 20 bits. */
+/** Both stages, nested, 4 and 5 levels, PASIDs of 20 bits, translation requests (ATS); no page requests. */
 export const SCALABLE: VtdDescription = {
   cap: { ...LEGACY.cap, SAGAW: 0b01110, MGAW: 56, FS1GP: 1, FS5LP: 1 },
   ecap: {
@@ -68,6 +68,12 @@ export const SCALABLE: VtdDescription = {
     RPS: 1,
     RPRIVS: 1,
   },
+};
+
+/** The same with page requests, their drain, and invalidations throttled by physical function: what shared address spaces need. */
+export const SHARING: VtdDescription = {
+  ...SCALABLE,
+  ecap: { ...SCALABLE.ecap, PRS: 1, PDS: 1, DIT: 1 },
 };
 
 /** The capability registers of a unit, and what the walkers take from them as plain numbers. */
@@ -98,6 +104,12 @@ export class Capabilities {
   readonly iotlbAt: number;
   readonly hasNesting: boolean;
   readonly hasPageRequests: boolean;
+  /** Waits can drain page requests (PDS). */
+  readonly hasPageDrain: boolean;
+  /** Descriptors for device TLBs name the physical function (DIT). */
+  readonly hasDeviceTlbThrottle: boolean;
+  /** PASIDs from here on are too large (PSS). */
+  readonly pasidEnd: number;
   readonly hasExecute: boolean;
   readonly hasSupervisor: boolean;
   readonly hasExtendedAccess: boolean;
@@ -142,6 +154,9 @@ export class Capabilities {
     this.iotlbAt = e('IRO') * 16;
     this.hasNesting = e('NEST') === 1;
     this.hasPageRequests = e('PRS') === 1;
+    this.hasPageDrain = e('PDS') === 1;
+    this.hasDeviceTlbThrottle = e('DIT') === 1;
+    this.pasidEnd = 2 ** Math.min(e('PSS') + 1, 20);
     this.hasExecute = e('ERS') === 1;
     this.hasSupervisor = e('SRS') === 1;
     this.hasExtendedAccess = e('EAFS') === 1;

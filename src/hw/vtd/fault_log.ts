@@ -93,17 +93,18 @@ export class FaultLog {
     }
     const hasPasid = pasid !== NO_PASID;
     const isAtomic = (access & Access.ATOMIC) !== 0;
+    const isPageRequest = (access & Access.PAGE_REQUEST) !== 0;
     registers.set(at, lo & 0xffff_f000);
     registers.set(at + 4, hi);
     registers.set(
       at + 8,
       sid |
-        (isAtomic ? 1 << 28 : 0) |
+        (isAtomic || isPageRequest ? 1 << 28 : 0) |
         ((access & Access.PRIVILEGED) !== 0 ? 1 << 29 : 0) |
         ((access & Access.EXECUTE) !== 0 ? 1 << 30 : 0) |
         (hasPasid ? 1 << 31 : 0),
     );
-    const isRead = isAtomic || (access & Access.WRITE) === 0;
+    const isRead = isAtomic || (!isPageRequest && (access & Access.WRITE) === 0);
     registers.set(
       at + 12,
       F |

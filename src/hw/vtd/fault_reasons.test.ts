@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterAll, describe, expect, it } from 'vitest';
 import { Access } from './access.ts';
-import { LEGACY, SCALABLE, type VtdDescription } from './capabilities.ts';
+import { LEGACY, SCALABLE, SHARING, type VtdDescription } from './capabilities.ts';
 import { Fault, type FaultName } from './fault_reasons.ts';
 import { FS_ALL, Rig, SID, SS_RW } from './test_rig.ts';
 
@@ -275,6 +275,23 @@ describe('a first stage over a second refuses', () => {
   scalable('SM_SS_NOT_PRESENT', 'a page that the guest has not', (rig) =>
     nested(rig, (top) => void rig.map(top, 4, ADDRESS, 0x5000n + FS_ALL, { table: FS_ALL })),
   );
+});
+
+describe('A page request is refused', () => {
+  const refusesPages = (name: FaultName, what: string, rig: Rig): void => {
+    provoked.add(name);
+    it(`0x${Fault[name].toString(16)}: ${what}`, () => {
+      rig.on();
+      rig.unit.pageRequests.receive(SID, {
+        ...{ pasid: undefined, address: ADDRESS, group: 0 },
+        ...{ read: true, write: false, last: true },
+      });
+      rig.sim.settle();
+      expect(rig.faults().map(({ reason, sid }) => [reason, sid])).toEqual([[Fault[name], SID]]);
+    });
+  };
+  refusesPages('SM_PAGES_IN_LEGACY', 'in legacy mode', new Rig(SHARING));
+  refusesPages('SM_PRE_CLEAR', 'where those are not allowed', new Rig(SHARING, true));
 });
 
 afterAll(() => {

@@ -2,7 +2,7 @@
 /**
  * Why a request is refused, by the number that a fault record carries. Numbers and meanings: Linux drivers/iommu/intel/dmar.c, QEMU
  * hw/i386/intel_iommu_internal.h; which of two neighbours applies where these say too little: unverified. `isQualified`: not recorded
- * where an entry on the way has FPD set. What only page requests (PRI) or interrupt remapping could provoke is not here.
+ * where an entry on the way has FPD set. What only interrupt remapping could provoke is not here.
  */
 
 interface Reason {
@@ -32,6 +32,7 @@ const TABLE = {
   /** Scalable mode. */
   SM_ROOT_POINTER: always(0x30),
   SM_PASID_IN_LEGACY: always(0x31),
+  SM_PAGES_IN_LEGACY: always(0x32),
   SM_ROOT_ACCESS: always(0x38),
   SM_ROOT_NOT_PRESENT: always(0x39),
   SM_ROOT_RESERVED: always(0x3a),
@@ -42,6 +43,7 @@ const TABLE = {
   SM_DTE_CLEAR: qualified(0x44),
   SM_PASID_DISABLED: qualified(0x45),
   SM_PASID_TOO_LARGE: qualified(0x46),
+  SM_PRE_CLEAR: qualified(0x47),
   SM_RID_PASID: qualified(0x48),
   SM_DIRECTORY_ACCESS: qualified(0x50),
   SM_DIRECTORY_NOT_PRESENT: qualified(0x51),

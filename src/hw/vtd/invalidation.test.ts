@@ -239,23 +239,3 @@ describe('In scalable mode', () => {
     expect(left()).toEqual([false, false, false, false]);
   });
 });
-
-describe('A device with a cache of its own', () => {
-  it('is told which pages of which requests', () => {
-    const { rig } = scalableRig();
-    const told: unknown[] = [];
-    rig.unit.invalidation.deviceTlbs = {
-      invalidate: (...what) => (told.push(what), 'done'),
-    };
-    rig.submit(
-      [0x10_0000_0003n, ADDRESS],
-      [0x10_0000_0003n, 0x7000n + 1n],
-      [0x5_0010_0008n, 0x7000n + 0x800n],
-    );
-    expect(told).toEqual([
-      [SID, undefined, 0x1_2345, 0],
-      [SID, undefined, 0, 4],
-      [SID, 5, 0, 4],
-    ]);
-  });
-});

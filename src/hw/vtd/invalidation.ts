@@ -1,23 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+import { toBigint } from '../../base/u64.ts';
 import type { Bindings } from './bindings.ts';
 import type { Capabilities } from './capabilities.ts';
+import type { DeviceTlbs } from './device_tlbs.ts';
 import { type InvalidationWords, invalidationWords } from './invalidation_text.ts';
 import type { Iotlb, Scope } from './iotlb.ts';
+import type { PageRequestQueue } from './page_requests.ts';
 import { Iqei } from './registers.ts';
 import type { Walker } from './walker.ts';
-
-/** How a device answers an invalidation of its own cache (ATS). 'invalid' is an answer that nobody asked for. */
-export type DeviceTlbAnswer = 'done' | 'timeout' | 'invalid';
-
-/** The caches in devices. `pasid` undefined: of requests without PASID; `page` undefined: everything. */
-export interface DeviceTlbs {
-  invalidate(
-    sid: number,
-    pasid: number | undefined,
-    page: number | undefined,
-    lg2: number,
-  ): DeviceTlbAnswer;
-}
 
 /** Kinds of descriptors: bits 3:0 of the first word. */
 export const DescriptorType = {
@@ -29,11 +19,13 @@ export const DescriptorType = {
   PASID_IOTLB: 6,
   PASID_CACHE: 7,
   PASID_DEVICE_TLB: 8,
+  PAGE_GROUP_RESPONSE: 9,
 } as const;
 
 /**
  * Bits that are reserved in the first four words of each kind; the other four words always are. Source: VirtualBox
- * include/VBox/iommu-intel.h; types 3, 4 and 8: Linux drivers/iommu/intel/iommu.h, unverified.
+ * include/VBox/iommu-intel.h; types 3, 4 and 8: Linux drivers/iommu/intel/iommu.h, unverified; type 9: QEMU
+ * hw/i386/intel_iommu_internal.h. Type 10, an answer to streams, went with revision 3 (Linux, commit 5b438f4ba315).
  */
 const RESERVED: Readonly<Record<number, readonly [number, number, number, number]>> = {
   [DescriptorType.CONTEXT]: [0xffc0 & ~0xe00, 0xfffc_0000, 0xffff_ffff, 0xffff_ffff],
@@ -44,27 +36,44 @@ const RESERVED: Readonly<Record<number, readonly [number, number, number, number
   [DescriptorType.PASID_IOTLB]: [0xf1c0, 0xfff0_0000, 0xf80, 0],
   [DescriptorType.PASID_CACHE]: [0xf1c0, 0xfff0_0000, 0xffff_ffff, 0xffff_ffff],
   [DescriptorType.PASID_DEVICE_TLB]: [0, 0, 0x7fe, 0],
+  [DescriptorType.PAGE_GROUP_RESPONSE]: [0x1e0, 0xfff0_0000, 0xffff_f003, 0xffff_ffff],
 };
 
-/** What came of a descriptor, beside a number of {@link Iqei}. */
-export const TIMED_OUT = -1;
-export const STRAY_ANSWER = -2;
+/** What else is reserved where the unit has not what it is for: the physical function (DIT), the drain of a wait (PDS). */
+const RESERVED_WITHOUT_DIT: Readonly<Record<number, readonly [number, number]>> = {
+  [DescriptorType.DEVICE_TLB]: [0xf000, 0xfff0_0000],
+  [DescriptorType.PASID_DEVICE_TLB]: [0xf000, 0xfff0_0000],
+};
+const PD = 0x80;
+
+/** Where the descriptors go that are not for the unit's own caches. */
+export interface Destinations {
+  readonly deviceTlbs: DeviceTlbs;
+  readonly pageRequests: PageRequestQueue;
+}
 
 /** What each request for invalidation does to the caches, from queue and registers alike. */
 export class Invalidation {
-  deviceTlbs: DeviceTlbs | undefined = undefined;
   /** Told of each request that was made, in words. */
   told: ((request: InvalidationWords) => void) | undefined = undefined;
   readonly #caps: Capabilities;
   readonly #bindings: Bindings;
   readonly #iotlb: Iotlb;
   readonly #walker: Walker;
+  readonly #to: Destinations;
 
-  constructor(caps: Capabilities, bindings: Bindings, iotlb: Iotlb, walker: Walker) {
+  constructor(
+    caps: Capabilities,
+    bindings: Bindings,
+    iotlb: Iotlb,
+    walker: Walker,
+    to: Destinations,
+  ) {
     this.#caps = caps;
     this.#bindings = bindings;
     this.#iotlb = iotlb;
     this.#walker = walker;
+    this.#to = to;
   }
 
   all(): void {
@@ -91,13 +100,37 @@ export class Invalidation {
     return granularity;
   }
 
-  /** Carries out a descriptor that is no wait: 0, a number of {@link Iqei}, or {@link TIMED_OUT}, {@link STRAY_ANSWER}. */
+  /** Whether a descriptor can be carried out now: one for a device, when the device takes another one. */
+  canTake(words: Uint32Array): boolean {
+    const [w0 = 0, w1 = 0] = words;
+    const type = w0 & 0xf;
+    if (type === DescriptorType.DEVICE_TLB)
+      return this.#to.deviceTlbs.canSend(w1 & 0xffff, (w0 >>> 16) & 0x1f);
+    if (type === DescriptorType.PASID_DEVICE_TLB)
+      return this.#to.deviceTlbs.canSend(w0 >>> 16, (w0 >>> 4) & 0x1f);
+    return true;
+  }
+
+  /** Translations of a page go, as of a requester's table with its PASID (-1 for none) now. */
+  forgetPage(sid: number, pasid: number, page: number): void {
+    const binding = this.#bindings.find(sid, pasid);
+    if (binding.fault !== 0) return;
+    const hasFirst = binding.tlbPasid >= 0;
+    const of = hasFirst ? binding.tlbPasid : undefined;
+    this.#drop({ did: binding.did, pasid: of, page, lg2: 0, keepsTables: false });
+  }
+
+  /** Carries out a descriptor that is no wait: 0, or a number of {@link Iqei}. */
   execute(words: Uint32Array, count: number): number {
     const [w0 = 0, w1 = 0, w2 = 0, w3 = 0] = words;
     const bad = this.check(words, count);
     if (bad !== 0) return bad;
     const did = (w0 >>> 16) & 0xffff;
     const granularity = (w0 >>> 4) & 3;
+    if ((w0 & 0xf) === DescriptorType.PAGE_GROUP_RESPONSE) {
+      this.#to.pageRequests.carryOut(words);
+      return 0;
+    }
     this.told?.(invalidationWords(words));
     switch (w0 & 0xf) {
       case DescriptorType.CONTEXT:
@@ -107,9 +140,16 @@ export class Invalidation {
       case DescriptorType.IOTLB:
         return this.iotlb(granularity, did, w2, w3) === 0 ? Iqei.RESERVED_FIELD : 0;
       case DescriptorType.DEVICE_TLB:
-        return this.#deviceTlb(w1 & 0xffff, undefined, w2, w3, (w2 & 1) !== 0);
+        this.#deviceTlb(w1 & 0xffff, undefined, rangeOf(w2, w3, (w2 & 1) !== 0), false);
+        return 0;
       case DescriptorType.PASID_DEVICE_TLB:
-        return this.#deviceTlb((w0 >>> 16) & 0xffff, w1 & 0xf_ffff, w2, w3, (w2 & 0x800) !== 0);
+        this.#deviceTlb(
+          w0 >>> 16,
+          w1 & 0xf_ffff,
+          rangeOf(w2, w3, (w2 & 0x800) !== 0),
+          (w2 & 1) !== 0,
+        );
+        return 0;
       case DescriptorType.PASID_IOTLB:
         return this.#pasidIotlb(granularity, did, w1 & 0xf_ffff, w2, w3);
       case DescriptorType.PASID_CACHE:
@@ -125,6 +165,10 @@ export class Invalidation {
     const type = (w0 & 0xf) | ((w0 >>> 5) & 0x70);
     const reserved = RESERVED[type];
     if (reserved === undefined || !this.#knows(type)) return Iqei.INVALID_TYPE;
+    const more = this.#caps.hasDeviceTlbThrottle ? undefined : RESERVED_WITHOUT_DIT[type];
+    if (more && ((w0 & more[0]) | ((words[1] ?? 0) & more[1])) !== 0) return Iqei.RESERVED_FIELD;
+    if (type === DescriptorType.WAIT && (w0 & PD) !== 0 && !this.#caps.hasPageDrain)
+      return Iqei.RESERVED_FIELD;
     for (let i = 0; i < count; i++) {
       if (((words[i] ?? 0) & (reserved[i] ?? 0xffff_ffff)) !== 0) return Iqei.RESERVED_FIELD;
     }
@@ -132,7 +176,8 @@ export class Invalidation {
   }
 
   #knows(type: number): boolean {
-    const { hasDeviceTlbs, isScalable, hasPasid } = this.#caps;
+    const { hasDeviceTlbs, isScalable, hasPasid, hasPageRequests } = this.#caps;
+    if (type === DescriptorType.PAGE_GROUP_RESPONSE) return hasPageRequests;
     if (type === DescriptorType.DEVICE_TLB) return hasDeviceTlbs;
     if (type === DescriptorType.PASID_DEVICE_TLB) return hasDeviceTlbs && hasPasid;
     return type <= DescriptorType.WAIT || isScalable;
@@ -157,27 +202,14 @@ export class Invalidation {
     this.#walker.invalidate(scope);
   }
 
-  /** `isRange`: the lowest zero of the page number says how many pages are meant. */
-  #deviceTlb(
-    sid: number,
-    pasid: number | undefined,
-    lo: number,
-    hi: number,
-    isRange: boolean,
-  ): number {
-    let page: number | undefined = hi * 2 ** 20 + (lo >>> 12);
-    let lg2 = 0;
-    if (isRange) {
-      let ones = 0;
-      for (let rest = page; rest % 2 === 1; rest = (rest - 1) / 2) ones++;
-      lg2 = ones + 1;
-      page = lg2 >= 51 ? undefined : page - (page % 2 ** lg2);
-    }
-    const answer = this.deviceTlbs?.invalidate(sid, pasid, page, lg2) ?? 'done';
-    if (answer === 'done') return 0;
-    return answer === 'timeout' ? TIMED_OUT : STRAY_ANSWER;
+  #deviceTlb(sid: number, pasid: number | undefined, range: bigint, global: boolean): void {
+    this.#to.deviceTlbs.invalidate(sid, { pasid, range, global });
   }
 }
+
+/** An address of a descriptor as ATS has it: with `isLarge`, its lowest zero from bit 12 on says how large the range is. */
+const rangeOf = (lo: number, hi: number, isLarge: boolean): bigint =>
+  toBigint((lo & 0xffff_f000) | (isLarge ? 0x800 : 0), hi);
 
 function scopeOf(
   did: number,

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Invalidation descriptors in words. */
+import { toBigint } from '../../base/u64.ts';
+import { decodeRange } from '../../pci/ats_entry.ts';
 import { DescriptorType } from './invalidation.ts';
 
 const PAGE_BYTES = 0x1000n;
@@ -33,9 +35,12 @@ export function invalidationWords(words: Uint32Array): InvalidationWords {
       if (granularity === 3) return say('PASID cache', 'all');
       return say('PASID cache', granularity === 0 ? did : `${pasid} of ${did}`);
     case DescriptorType.DEVICE_TLB:
-      return say('device TLB', `device ${hex(w1 & 0xffff)}`);
-    case DescriptorType.PASID_DEVICE_TLB:
-      return say('device TLB', `device ${hex(w0 >>> 16)}, ${pasid}`);
+      return sayRange(`device ${hex(w1 & 0xffff)}`, toBigint(w2, w3), (w2 & 1) !== 0);
+    case DescriptorType.PASID_DEVICE_TLB: {
+      const whose = (w2 & 1) === 0 ? pasid : 'all PASIDs';
+      const isLarge = (w2 & 0x800) !== 0;
+      return sayRange(`device ${hex(w0 >>> 16)}, ${whose}`, toBigint(w2, w3), isLarge);
+    }
     default:
       return say('interrupt entries', 'all');
   }
@@ -47,6 +52,15 @@ const say = (cache: InvalidationWords['cache'], whose: string): InvalidationWord
   cache,
   text: `${cache}, ${whose}`,
 });
+
+/** The range that an address of ATS names; without one where that is everything. */
+function sayRange(whose: string, word: bigint, isLarge: boolean): InvalidationWords {
+  const { start, sizeLg2 } = decodeRange((word & ~0xfffn) | (isLarge ? 0x800n : 0n));
+  if (sizeLg2 === 64) return say('device TLB', whose);
+  const [first, last] = [start, start + (1n << BigInt(sizeLg2)) - 1n];
+  const text = `device TLB, ${hex(first)}-${hex(last)} of ${whose}`;
+  return { cache: 'device TLB', text, range: { first, last } };
+}
 
 /** The pages that an address with its mask names; without tables where the hint (IH) is set. */
 function sayPages(whose: string, lo: number, hi: number): InvalidationWords {

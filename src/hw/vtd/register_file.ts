@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Capabilities } from './capabilities.ts';
 import { hi, lo } from '../../base/u64.ts';
-import { FRCD_HI, FRCD_LO, IOTLB_REG, IVA_REG, Offset, REGISTERS } from './registers.ts';
+import { FRCD_HI, FRCD_LO, IOTLB_REG, IVA_REG, Offset } from './registers.ts';
+import { PAGE_REQUEST_REGISTERS, REGISTERS } from './registers.ts';
 
 /** Bytes of registers: two pages, as far as CAP.FRO and ECAP.IRO reach is more than any machine has. */
 const BYTES = 0x8000;
@@ -15,7 +16,7 @@ export class RegisterFile {
 
   constructor(caps: Capabilities) {
     this.#caps = caps;
-    const all = [...REGISTERS];
+    const all = [...REGISTERS, ...(caps.hasPageRequests ? PAGE_REQUEST_REGISTERS : [])];
     all.push([caps.iotlbAt, IVA_REG], [caps.iotlbAt + 8, IOTLB_REG]);
     for (let i = 0; i < caps.records; i++) {
       all.push([caps.recordsAt + i * 16, FRCD_LO], [caps.recordsAt + i * 16 + 8, FRCD_HI]);
@@ -44,6 +45,7 @@ export class RegisterFile {
     this.set(Offset.ECAP + 4, hi(ecap));
     this.set(Offset.FECTL, 0x8000_0000);
     this.set(Offset.IECTL, 0x8000_0000);
+    if (this.#caps.hasPageRequests) this.set(Offset.PECTL, 0x8000_0000);
   }
 
   /** 0 for what is no register. */

@@ -138,7 +138,7 @@ export const FSTS_REG = register('FSTS_REG', {
   FRI: ro(15, 8),
 });
 
-/** FECTL and IECTL. */
+/** FECTL, IECTL and PECTL. */
 export const EVENT_CTL_REG = register('ECTL_REG', { IP: ro(30), IM: rw(31) });
 export const EVENT_DATA_REG = register('EDATA_REG', { IMD: rw(15, 0), EIMD: rw(31, 16) });
 export const EVENT_ADDR_REG = register('EADDR_REG', { MA: rw(31, 2) });
@@ -159,6 +159,12 @@ export const IQERCD_REG = register(
   { IQEI: ro(3, 0), ITESID: ro(47, 32), ICESID: ro(63, 48) },
   { bits: 64 },
 );
+
+/** Page requests: head and tail in bytes, of descriptors of 32. */
+export const PQH_REG = register('PQH_REG', { PQH: rw(18, 5) }, { bits: 64 });
+export const PQT_REG = register('PQT_REG', { PQT: rw(18, 5) }, { bits: 64 });
+export const PQA_REG = register('PQA_REG', { PQS: rw(2, 0), PQA: rw(63, 12) }, { bits: 64 });
+export const PRS_REG = register('PRS_REG', { PPR: rw1c(0), PRO: rw1c(1) });
 
 export const IVA_REG = register(
   'IVA_REG',
@@ -214,6 +220,14 @@ export const Offset = {
   IEADDR: 0xa8,
   IEUADDR: 0xac,
   IQERCD: 0xb0,
+  PQH: 0xc0,
+  PQT: 0xc8,
+  PQA: 0xd0,
+  PRS: 0xdc,
+  PECTL: 0xe0,
+  PEDATA: 0xe4,
+  PEADDR: 0xe8,
+  PEUADDR: 0xec,
 } as const;
 
 // oxlint-disable-next-line typescript/no-explicit-any -- any table of fields
@@ -243,6 +257,18 @@ export const REGISTERS: readonly (readonly [offset: number, register: AnyRegiste
   [Offset.IEADDR, EVENT_ADDR_REG],
   [Offset.IEUADDR, EVENT_UADDR_REG],
   [Offset.IQERCD, IQERCD_REG],
+];
+
+/** Those of page requests, which a unit has with ECAP.PRS. */
+export const PAGE_REQUEST_REGISTERS: typeof REGISTERS = [
+  [Offset.PQH, PQH_REG],
+  [Offset.PQT, PQT_REG],
+  [Offset.PQA, PQA_REG],
+  [Offset.PRS, PRS_REG],
+  [Offset.PECTL, EVENT_CTL_REG],
+  [Offset.PEDATA, EVENT_DATA_REG],
+  [Offset.PEADDR, EVENT_ADDR_REG],
+  [Offset.PEUADDR, EVENT_UADDR_REG],
 ];
 
 /** What IQERCD.IQEI says. */

@@ -142,7 +142,7 @@ function world(seed: number) {
 const memoryOf = (rig: Rig): string =>
   rig.ram.chunks.map((lanes) => Buffer.from(lanes?.buffer ?? []).toString('latin1')).join('');
 
-describe('a nested translation', () => {
+describe('a nested translation', { timeout: 60_000 }, () => {
   it('is what two plain walks, one on the other, come to: 250 pairs of tables, 60 accesses each, with caches and without', () => {
     const seen = { translated: 0, refused: 0 };
     for (let seed = 1; seed <= 250; seed++) {

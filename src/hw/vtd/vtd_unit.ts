@@ -8,10 +8,12 @@ import { Access, Allows, NO_PASID } from './access.ts';
 import { type Binding, Bindings } from './bindings.ts';
 import type { Capabilities } from './capabilities.ts';
 import { Fault, isQualified } from './fault_reasons.ts';
+import { DeviceTlbs } from './device_tlbs.ts';
 import { type ExplainedRequest, explainRequest, type Explanation } from './explain.ts';
 import { FaultLog } from './fault_log.ts';
 import { Invalidation } from './invalidation.ts';
 import { Iotlb, Pgtt } from './iotlb.ts';
+import { PageRequestQueue } from './page_requests.ts';
 import { type OtherMemory, PhysicalMemory } from './physical_memory.ts';
 import { InvalidationQueue } from './queue.ts';
 import { RegisterFile } from './register_file.ts';
@@ -40,6 +42,9 @@ export class VtdUnit {
   readonly memory: PhysicalMemory;
   readonly hardware: Hardware;
   readonly invalidation: Invalidation;
+  /** What devices keep (ATS), and what they ask for (PRI). */
+  readonly deviceTlbs: DeviceTlbs;
+  readonly pageRequests: PageRequestQueue;
   /** How many bytes, as a power of two of pages, the last translation is good for. */
   lastLg2 = 0;
   readonly #sim: Sim;
@@ -63,22 +68,27 @@ export class VtdUnit {
     this.#registers = new RegisterFile(caps);
     this.#bindings = new Bindings(caps, this.memory);
     this.#walker = new Walker(caps, this.memory);
-    this.invalidation = new Invalidation(caps, this.#bindings, this.#iotlb, this.#walker);
     const send = (lo: number, hi: number, data: number): void =>
       void this.#messages.push({ lo, hi, data });
     this.#log = new FaultLog(this.#registers, caps, send);
-    this.#queue = new InvalidationQueue(
-      this.#registers,
-      this.memory,
-      this.invalidation,
-      this.#log,
-      {
-        send,
-        mode: this.#bindings,
-      },
-    );
+    this.deviceTlbs = new DeviceTlbs(sim.clock, {
+      timedOut: (sid) => this.#queue.timedOut(sid),
+      stray: (sid) => this.#queue.stray(sid),
+    });
+    this.pageRequests = new PageRequestQueue({
+      ...{ registers: this.#registers, memory: this.memory, caps, bindings: this.#bindings },
+      ...{ log: this.#log, send, isOn: () => this.#translates },
+      forget: (sid, pasid, page) => this.invalidation.forgetPage(sid, pasid, page),
+    });
+    this.invalidation = new Invalidation(caps, this.#bindings, this.#iotlb, this.#walker, this);
+    this.#queue = new InvalidationQueue(this.#registers, this.memory, {
+      ...{ invalidation: this.invalidation, deviceTlbs: this.deviceTlbs },
+      ...{ pageRequests: this.pageRequests, log: this.#log, send, mode: this.#bindings },
+    });
     this.hardware = this.#hardware();
     sim.spawn(`${name} queue`, this.#queue.body(), { daemon: true });
+    if (caps.hasPageRequests)
+      sim.spawn(`${name} page requests`, this.pageRequests.body(), { daemon: true });
     sim.spawn(`${name} interrupts`, this.#deliver(), { daemon: true });
   }
 
@@ -279,6 +289,8 @@ export class VtdUnit {
     this.#registers.reset();
     this.#log.reset();
     this.#queue.turn(false);
+    this.deviceTlbs.reset();
+    this.pageRequests.reset();
     this.#bindings.setRoot(0, 0);
     this.invalidation.all();
     this.#messages.length = 0;
@@ -309,6 +321,8 @@ export class VtdUnit {
     else if (offset === Offset.IECTL) this.#queue.event.controlWritten();
     else if (offset === Offset.ICS && (value & held & 1) !== 0) this.#queue.event.withdraw();
     else if (offset === Offset.FSTS) this.#log.update();
+    else if (offset === Offset.PECTL) this.pageRequests.event.controlWritten();
+    else if (offset === Offset.PRS) this.pageRequests.statusWritten();
     else if (offset === Offset.PMEN) {
       // The region's status follows its switch at once.
       const isOn = this.caps.hasProtectedRegions && (value & 0x8000_0000) !== 0;
