@@ -101,6 +101,11 @@ export class Table {
     return top === NO_MEMORY ? -Errno.ENOMEM : new Table(format, ram, top, options);
   }
 
+  /** A table that others fill and free, to be walked. */
+  static view(format: TableFormat, ram: Ram, top: number, options: TableOptions): Table {
+    return new Table(format, ram, top, options);
+  }
+
   /** The first frame that a top of this level cannot reach. */
   endOf(topLevel: number): number {
     const lg2 = itemLg2(this.format, topLevel) + this.format.itemsLg2;

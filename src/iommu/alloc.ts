@@ -10,6 +10,7 @@ import {
   type SvaDomain,
 } from './domain.ts';
 import type { DomainRequest, IommuOps } from './ops.ts';
+import { svaFaultHandler } from './sva_fault.ts';
 import type { ViommuDriver } from './viommu_ops.ts';
 
 /*
@@ -64,13 +65,16 @@ export function allocViommuDomain(
   return domain;
 }
 
-/** A domain that is the address space of a process, whole at once. Or a negative errno: -EOPNOTSUPP, -ENODEV. */
+/**
+ * A domain that is the address space of a process, whole at once; its page faults are that process's. Or a negative errno: -EOPNOTSUPP,
+ * -ENODEV, or what the driver answers.
+ */
 export function allocSvaDomain(device: Device, mm: Mm): SvaDomain | number {
   const ops = device.iommu?.ops;
   if (!ops) return -Errno.ENODEV;
   const domain = ops.domainAllocSva?.(device, mm) ?? -Errno.EOPNOTSUPP;
   if (typeof domain === 'number') return domain;
-  domain.seal(ops);
+  domain.seal(ops, { faultHandler: svaFaultHandler });
   return domain;
 }
 

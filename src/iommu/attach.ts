@@ -8,7 +8,8 @@ import { attachPasid, detachPasid, replacePasid } from './pasid.ts';
 
 /*
  * Attach, detach and replace for callers that do not branch (B1): one entry for requests with and without a PASID, for
- * domains with and without page faults. Without a PASID they act on the whole group of the device (B2).
+ * domains with and without page faults. Without a PASID they act on the whole group of the device (B2). For tasks
+ * there is steps.ts.
  */
 
 /**
@@ -108,10 +109,10 @@ function checkDomain(group: IommuGroup, domain: Domain): number {
   if (domain.owner !== ops && domain !== ops.blockedDomain && domain !== ops.identityDomain) {
     return -Errno.EINVAL;
   }
-  if (isFaultCapable(domain) && !group.devices.every((device) => ops.canFault?.(device) ?? false)) {
-    return -Errno.ENODEV;
-  }
-  return 0;
+  if (!isFaultCapable(domain)) return 0;
+  if (!group.devices.every((device) => ops.canFault?.(device) ?? false)) return -Errno.ENODEV;
+  // C12: the id has one handler.
+  return group.devices.some((device) => device.faultHandlers.has(NO_PASID)) ? -Errno.EBUSY : 0;
 }
 
 function attachGroupLocked(group: IommuGroup, domain: Domain): number {

@@ -5,9 +5,11 @@ import { allocPagingDomain } from './alloc.ts';
 import type { Device, IommuDevice } from './device.ts';
 import { type Domain, DomainType } from './domain.ts';
 import { createDirectMappings } from './direct_mappings.ts';
+import { PageResponseCode } from './fault.ts';
 import { IommuGroup } from './group.ts';
 import type { ResvRegion } from './reserved.ts';
 import { Sim } from '../sim/sim.ts';
+import { Sva } from './sva.ts';
 
 export interface IommuCoreOptions {
   readonly sim?: Sim;
@@ -15,6 +17,13 @@ export interface IommuCoreOptions {
   readonly allocFails?: () => boolean;
   /** The kind of default domain where the driver has no opinion. */
   readonly defaultDomain?: 'dma' | 'identity';
+  /** How long a page request waits for its answer, in ns of virtual time; then it is INVALID (C10). 0, unless told: for ever. */
+  readonly pageResponseTimeout?: number;
+  /**
+   * Page faults of virtual functions, which share the PRI of their physical one (C3): fault-capable tables are refused, as Linux does
+   * (unless told), or what one function is answered is kept from the others.
+   */
+  readonly vfPageRequests?: 'refuse' | 'emulate';
 }
 
 /** The IOMMUs, devices and groups of one machine. Counterpart of the globals of drivers/iommu/iommu.c. */
@@ -24,19 +33,47 @@ export class IommuCore {
   readonly warnings: string[] = [];
   /** Answers to page requests that nobody waited for, or that had their answer (C8). */
   spuriousPageResponses = 0;
+  /** Groups of page requests that were answered INVALID because nobody did in time (C10). */
+  timedOutPageRequests = 0;
+  /** Releases of ownership with PASIDs left (B9). */
+  ownershipViolations = 0;
+  readonly pageResponseTimeout: number;
+  readonly vfPageRequests: 'refuse' | 'emulate';
   readonly sim: Sim;
   readonly allocFails: () => boolean;
+  /** Processes that share their address space with devices. */
+  readonly sva: Sva;
   readonly #defaultDomain: 'dma' | 'identity';
+  #faultTokens = 0n;
   readonly #groupKeys = new Map<IommuDevice, Map<unknown, IommuGroup>>();
 
   constructor(options: IommuCoreOptions = {}) {
     this.sim = options.sim ?? new Sim();
+    this.sva = new Sva(this.sim);
     this.allocFails = options.allocFails ?? (() => this.sim.faults.point('alloc'));
     this.#defaultDomain = options.defaultDomain ?? 'dma';
+    this.pageResponseTimeout = options.pageResponseTimeout ?? 0;
+    this.vfPageRequests = options.vfPageRequests ?? 'refuse';
   }
 
   warn(message: string): void {
     this.warnings.push(message);
+  }
+
+  /**
+   * The answer as the hardware of a device may see it. FAILURE would stop the page requests of all functions that share them: a virtual
+   * function's own stop instead, until they are reset (C3).
+   */
+  pageResponseFor(device: Device, code: PageResponseCode): PageResponseCode {
+    const isShared = device.sharesPageRequests && this.vfPageRequests === 'emulate';
+    if (!isShared || code !== PageResponseCode.FAILURE) return code;
+    device.pageRequestsPaused = true;
+    return PageResponseCode.INVALID;
+  }
+
+  /** What stands in for a request's private data: a number that never comes again (C9). */
+  nextFaultToken(): bigint {
+    return ++this.#faultTokens;
   }
 
   /** Runs `body` with a group's lock held. */

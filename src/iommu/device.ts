@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { FaultRegistration } from './fault_registration.ts';
 import type { IommuGroup } from './group.ts';
 import type { FaultParam } from './io_pgfault.ts';
 import type { IommuOps } from './ops.ts';
@@ -48,6 +49,10 @@ export class Device {
   readonly sharesPageRequests: boolean;
   /** Present while its page faults are on (io_pgfault.ts). */
   faultParam: FaultParam | undefined = undefined;
+  /** Handlers of its faults beside those of domains, by id (fault_registration.ts). */
+  readonly faultHandlers = new Map<number, FaultRegistration>();
+  /** It was answered FAILURE, and shares its PRI: its page requests are answered INVALID until `resetPageRequests` (C3). */
+  pageRequestsPaused = false;
 
   constructor(name: string, options: DeviceOptions = {}) {
     this.name = name;
@@ -55,5 +60,10 @@ export class Device {
     this.isolatedMsi = options.isolatedMsi ?? true;
     this.resvRegions = options.resvRegions ?? [];
     this.sharesPageRequests = options.sharesPageRequests ?? false;
+  }
+
+  /** What a reset of its own page request interface is, for a virtual function that has none (C3): its requests are delivered again. */
+  resetPageRequests(): void {
+    this.pageRequestsPaused = false;
   }
 }

@@ -151,5 +151,7 @@ export interface NestedDomain extends Domain {
 
 export const isPagingDomain = (domain: Domain): domain is PagingDomain => (domain.type & 1) !== 0;
 
+export const isSvaDomain = (domain: Domain): domain is SvaDomain => domain.type === DomainType.SVA;
+
 /** Whether page faults in the domain are delivered: the question that drivers ask (A4). */
 export const isFaultCapable = (domain: Domain): boolean => domain.faultHandler !== undefined;

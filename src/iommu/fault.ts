@@ -4,6 +4,9 @@ import type { IopfGroup } from './io_pgfault.ts';
 /** Which fields of a {@link PageRequest} hold something. The first two are also the UAPI's IOMMU_PGFAULT_FLAGS_*. */
 export const PageRequestFlags = { PASID_VALID: 1, LAST_PAGE: 2, PRIVATE_DATA: 4 } as const;
 
+/** What a device wants to do with a page; the numbers are the UAPI's IOMMU_PGFAULT_PERM_*. */
+export const PagePerm = { READ: 1, WRITE: 2, EXEC: 4, PRIV: 8 } as const;
+
 /** A device asks for a page (PRI), or waits for one (stall): Linux's `struct iommu_fault_page_request`. */
 export interface PageRequest {
   /** Bits of {@link PageRequestFlags}. */
@@ -11,7 +14,7 @@ export interface PageRequest {
   readonly pasid: number;
   /** Groups the requests that are answered together; the device chooses it, and uses it again after the answer. */
   readonly grpid: number;
-  /** The access: read 1, write 2, execute 4, privileged 8, as IOMMU_PGFAULT_PERM_*. */
+  /** The access: bits of {@link PagePerm}. */
   readonly perm: number;
   /** In bytes. */
   readonly addr: bigint;
@@ -46,4 +49,6 @@ export interface FaultHandler {
    * one `group.respond` must follow (C13). Else a negative errno, and core answers.
    */
   handle(group: IopfGroup): number;
+  /** Core has answered a group in its place (time-out, end of the attachment or of the device's faults): it is forgotten. */
+  answered?(group: IopfGroup): void;
 }

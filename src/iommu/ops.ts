@@ -77,6 +77,13 @@ export interface IommuOps {
   getResvRegions?(device: Device): readonly ResvRegion[];
   /** The faults of a PASID without a domain go to the RID's nested domain. */
   readonly userPasidTable?: boolean;
+  /**
+   * One more user of a device's page requests, beside fault-capable domains: a handler registered on the device (fault_registration.ts). 0 or
+   * a negative errno. Absent: there are none beside domains.
+   */
+  enableFaults?(device: Device): number;
+  /** Takes back one `enableFaults`. */
+  disableFaults?(device: Device): void;
   /** Answers a group of page requests; called once for each, with nothing to report back. Absent: no device can fault. */
   pageResponse?(device: Device, response: PageResponse): void;
 

@@ -67,6 +67,7 @@ function release(group: IommuGroup): void {
     return;
   }
   if (group.pasids.size > 0) {
+    group.core.ownershipViolations++;
     const left = [...group.pasids.keys()].join(', ');
     group.core.warn(
       `group ${group.id}: released with PASID ${left} still attached; it stays owned`,

@@ -109,6 +109,7 @@ function setGroupPasid(
 function setOne(device: Device, pasid: number, domain: Domain, old: Domain | undefined): number {
   const canFault = device.iommu?.ops.canFault?.(device) ?? false;
   if (isFaultCapable(domain) && !canFault) return -Errno.ENODEV; // A3
+  if (isFaultCapable(domain) && device.faultHandlers.has(pasid)) return -Errno.EBUSY; // C12
   return domain.setDevPasid?.(device, pasid, old) ?? -Errno.EOPNOTSUPP;
 }
 

@@ -61,10 +61,11 @@ function checkPasidCompatible(hwpt: HwPagetable, device: IommufdDevice, pasid: n
 
 /**
  * C3: PRI belongs to the physical function, so a failure that ends one virtual function's faults would end those of all. Linux refuses
- * faults on a virtual function for as long as nothing coordinates them, and so do we.
+ * faults on a virtual function for as long as nothing coordinates them, and so do we, unless the machine emulates what is not shared.
  */
 function checkFaultsAllowed(hwpt: HwPagetable, { device }: IommufdDevice): void {
   if (!hwpt.fault || !device.sharesPageRequests) return;
+  if (device.group?.core.vfPageRequests === 'emulate') return;
   const why = 'shares page requests with its physical function';
   throw new ErrnoError('EINVAL', `${device.name} ${why}: no fault-capable table can be attached`);
 }

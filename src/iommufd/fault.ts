@@ -25,6 +25,8 @@ const FAULT_BYTES = iommu_hwpt_pgfault.size;
 const RESPONSE_BYTES = iommu_hwpt_page_response.size;
 const LAST_COOKIE = 0xffff_ffff;
 const { IOMMUFD_PAGE_RESP_SUCCESS, IOMMUFD_PAGE_RESP_INVALID } = iommufd_page_response_code;
+/** What FAILURE would be on the descriptor, which Linux does not have there: with the emulation of C3 only. */
+const PAGE_RESP_FAILURE = PageResponseCode.FAILURE;
 
 /**
  * The page faults of the tables that were allocated with it (struct iommufd_fault). A group is read as a whole and answered by the
@@ -66,6 +68,13 @@ export class FaultQueue extends EventQueue implements FaultHandler {
     this.deliver.push(group);
     this.changed();
     return 0;
+  }
+
+  /** C10: nobody need read it any more; what was read keeps its cookie until the late answer, which is nobody else's then. */
+  answered(group: IopfGroup): void {
+    if (group.cookie !== 0) return;
+    this.deliver = this.deliver.filter((each) => each !== group);
+    this.changed();
   }
 
   read(task: Task, address: bigint, count: number): number {
@@ -142,55 +151,65 @@ export class FaultQueue extends EventQueue implements FaultHandler {
     if (count % RESPONSE_BYTES) {
       throw new ErrnoError('ESPIPE', `${count} bytes are not a multiple of ${RESPONSE_BYTES}`);
     }
-    return locked(this.mutex, () => {
-      let done = 0;
-      try {
-        for (; done < count; done += RESPONSE_BYTES)
-          this.takeResponse(task, address + BigInt(done));
-      } catch (error) {
-        if (done === 0 || !(error instanceof ErrnoError)) throw error;
-      }
-      return done;
-    });
+    let done = 0;
+    try {
+      for (; done < count; done += RESPONSE_BYTES) this.takeResponse(task, address + BigInt(done));
+    } catch (error) {
+      if (done === 0 || !(error instanceof ErrnoError)) throw error;
+    }
+    return done;
   }
 
+  /** The group is nobody else's to answer from where its cookie is given up; the driver, which may let others run, is called without a lock. */
   private takeResponse(task: Task, address: bigint): void {
     const bytes = new Uint8Array(RESPONSE_BYTES);
     copyFromUser(task.mm, address, bytes);
     const { cookie, code } = iommu_hwpt_page_response.on(new DataView(bytes.buffer));
-    if (code !== IOMMUFD_PAGE_RESP_SUCCESS && code !== IOMMUFD_PAGE_RESP_INVALID) {
-      throw new ErrnoError(
-        'EINVAL',
-        `response code ${code} is neither SUCCESS (0) nor INVALID (1)`,
-      );
-    }
+    const response = this.codeOf(code);
     // An answer for cookie 0 is refused as any unknown one; but while others are waited for, Linux's table lets go of the number,
     // which is a cookie from then on.
-    const group = this.responses.size > 0 ? this.responses.erase(cookie) : undefined;
+    const group = locked(this.mutex, () =>
+      this.responses.size > 0 ? this.responses.erase(cookie) : undefined,
+    );
     if (!group)
       throw new ErrnoError('EINVAL', `no fault that was read and waits has cookie ${cookie}`);
-    group.respond(code);
+    if (!group.respond(response))
+      throw new ErrnoError(
+        'EINVAL',
+        `the fault with cookie ${cookie} was answered when its time was out`,
+      );
+  }
+
+  private codeOf(code: number): PageResponseCode {
+    if (code === IOMMUFD_PAGE_RESP_SUCCESS || code === IOMMUFD_PAGE_RESP_INVALID) return code;
+    const emulates = this.context.iommufd.core.vfPageRequests === 'emulate';
+    if (emulates && code === PAGE_RESP_FAILURE) return code;
+    const known = `SUCCESS (0) nor INVALID (1)${emulates ? ' nor FAILURE (2)' : ''}`;
+    throw new ErrnoError('EINVAL', `response code ${code} is neither ${known}`);
   }
 
   /** C4, C5: an attachment has ended: all of its faults, read or not, are answered INVALID. */
   respondAutomatically(handle: AttachHandle): void {
-    locked(this.mutex, () => {
+    const ended = locked(this.mutex, () => {
       const dropped = this.deliver.filter((group) => group.handle === handle);
       this.deliver = this.deliver.filter((group) => group.handle !== handle);
-      for (const group of dropped) group.respond(PageResponseCode.INVALID);
       for (const [cookie, group] of this.responses.entries()) {
         if (group.handle !== handle) continue;
         this.responses.erase(cookie);
-        group.respond(PageResponseCode.INVALID);
+        // What its time-out has answered only waited for the late answer.
+        if (!group.isAnswered) dropped.push(group);
       }
-      if (dropped.length > 0 && this.deliver.length === 0) this.changed();
+      return dropped;
     });
+    if (ended.length > 0 && this.deliver.length === 0) this.changed();
+    for (const group of ended) group.respond(PageResponseCode.INVALID);
   }
 
   /** No table refers to it any more, so every attachment has ended: what is left here would be a leak. */
   override destroy(): void {
     for (const group of this.deliver) group.respond(PageResponseCode.INVALID);
-    for (const [, group] of this.responses.entries()) group.respond(PageResponseCode.INVALID);
+    for (const [, group] of this.responses.entries())
+      if (!group.isAnswered) group.respond(PageResponseCode.INVALID);
     this.deliver = [];
   }
 }

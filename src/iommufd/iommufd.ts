@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { IommuCore } from '../iommu/core.ts';
+import { IommuCore, type IommuCoreOptions } from '../iommu/core.ts';
 import type { DeviceFile } from '../kernel/file.ts';
 import { AccountMode } from '../memory/accounting.ts';
 import { ClientMemory } from '../memory/client_memory.ts';
@@ -9,6 +9,11 @@ import { Context } from './context.ts';
 import { IommufdFile } from './dispatch.ts';
 import { PAGES_LOCK } from './locks.ts';
 import type { TestHardware } from './test_hardware.ts';
+
+export type IommufdOptions = Pick<
+  IommuCoreOptions,
+  'sim' | 'pageResponseTimeout' | 'vfPageRequests'
+> & { readonly memory?: ClientMemory };
 
 /** iommufd as a whole: what is behind every open of /dev/iommu on one machine. */
 export class Iommufd {
@@ -20,11 +25,16 @@ export class Iommufd {
   testHardware: TestHardware | undefined = undefined;
   private readonly open_ = new Set<Context>();
 
-  constructor(options: { readonly sim?: Sim; readonly memory?: ClientMemory } = {}) {
+  constructor(options: IommufdOptions = {}) {
     this.sim = options.sim ?? new Sim();
     this.pagesLock = new Mutex(this.sim, PAGES_LOCK);
     this.memory = options.memory ?? new ClientMemory();
-    this.core = new IommuCore({ sim: this.sim });
+    const { pageResponseTimeout, vfPageRequests } = options;
+    this.core = new IommuCore({
+      sim: this.sim,
+      ...(pageResponseTimeout === undefined ? {} : { pageResponseTimeout }),
+      ...(vfPageRequests === undefined ? {} : { vfPageRequests }),
+    });
   }
 
   get faults(): Sim['faults'] {

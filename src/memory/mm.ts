@@ -18,6 +18,13 @@ export interface Mapping {
   readonly shared: { readonly file: FileMemory; readonly offset: bigint } | undefined;
 }
 
+/** What an access wants of the page it goes to. */
+export interface PageAccess {
+  readonly read: boolean;
+  readonly write: boolean;
+  readonly execute: boolean;
+}
+
 /**
  * A user address space ("mm"): every task that shares it, not a pid. The engine reaches client memory only through
  * this; an in-process buffer implements it for tests and the library, `host/` for real processes.
@@ -29,6 +36,11 @@ export interface Mm {
   readonly alive: boolean;
   /** Where hardware can share it (SVA); absent where its page tables are out of reach, as those of real processes are. */
   readonly tables?: MmTables | undefined;
+  /**
+   * Makes the page at `address` present in `tables` for an access, as a fault of the processor does; false where no mapping allows
+   * it, or there is no memory.
+   */
+  handleFault?(address: bigint, access: PageAccess): boolean;
   /** Copies from the client, honouring protections; false (EFAULT) unless every byte was readable. */
   copyIn(address: bigint, into: Uint8Array): boolean;
   /** Copies to the client, honouring protections; false (EFAULT) unless every byte was writable (some may have been written). */

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What hardware that shares an address space with a process needs of it (SVA, B11). */
 
-/** Told before translations of an address space go: hardware must have forgotten them when it returns. */
+/**
+ * Told before pages of an address space go: their translations are out of the tables already, pages and tables are still there, and
+ * hardware must have forgotten them when it returns.
+ */
 export interface MmObserver {
   /** Bytes, `last` inclusive. */
   invalidate(start: bigint, last: bigint): void;
-  /** The process exits: nothing in its address space may be reached any more, and the tables go when this returns. */
+  /** The process exits: nothing in its address space may be reached any more, and pages and tables go when this returns. */
   release(): void;
 }
 

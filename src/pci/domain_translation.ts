@@ -3,6 +3,7 @@ import { type AccessRefusal, walkAccess } from '../generic_pt/access.ts';
 import { frameOfIova } from '../generic_pt/iova.ts';
 import type { Domain } from '../iommu/domain.ts';
 import { PtDomain } from '../iommu/pt_domain.ts';
+import { SvaTableDomain } from '../iommu/sva_domain.ts';
 import { FRAME_SIZE } from '../memory/frame.ts';
 import { encodeEntry } from './ats_entry.ts';
 import type { TranslationRequest } from './ats_messages.ts';
@@ -32,7 +33,9 @@ export function translateInDomain(
   iova: bigint,
   access: DmaAccess,
 ): TranslatedRun | TranslationFault {
-  if (!(domain instanceof PtDomain)) return { cause: TranslationCause.BLOCKED, at: iova };
+  const isWalked = domain instanceof PtDomain || domain instanceof SvaTableDomain;
+  if (!isWalked || (domain instanceof SvaTableDomain && domain.isReleased))
+    return { cause: TranslationCause.BLOCKED, at: iova };
   if (iova < domain.apertureStart || iova > domain.apertureLast) {
     return { cause: TranslationCause.BEYOND_APERTURE, at: iova };
   }
@@ -70,8 +73,9 @@ export function translationInDomain(
     if ((iova & low) !== 0n || (start & low) !== 0n) break;
     sizeLg2++;
   }
-  // The tables have no bits for execution or privilege: who may read may both.
-  const execute = read && pasid?.execute === true;
+  // Tables of ours have no bits for execution or privilege: who may read may both. Those of a process say what may be executed.
+  const mayExecute = !(domain instanceof SvaTableDomain) || domain.allowsExecution(iova);
+  const execute = read && pasid?.execute === true && mayExecute;
   const privileged = pasid?.privileged === true;
   return encodeEntry({ ...NOTHING, start, sizeLg2, read, write, execute, privileged });
 }

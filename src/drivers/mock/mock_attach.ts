@@ -52,8 +52,16 @@ export function setMockPasid(
 }
 
 /** C1, C5: faults are on while any fault-capable domain is attached, and on before the switch to one. 0 or a negative errno. */
-function enableFaults(device: MockDevice, domain: Domain): number {
-  if (!isFaultCapable(domain)) return 0;
+const enableFaults = (device: MockDevice, domain: Domain): number =>
+  isFaultCapable(domain) ? addFaultUser(device) : 0;
+
+/** C4: there is no hardware queue to drain: a page request is with its handler as soon as the device sends it. */
+function disableFaults(device: MockDevice, domain: Domain | undefined): void {
+  if (domain && isFaultCapable(domain)) removeFaultUser(device);
+}
+
+/** The first turns a device's faults on. 0 or a negative errno. */
+export function addFaultUser(device: MockDevice): number {
   if (device.faultUsers === 0) {
     const rc = device.pageRequests?.addDevice(device) ?? -Errno.ENODEV;
     if (rc !== 0) return rc;
@@ -62,8 +70,7 @@ function enableFaults(device: MockDevice, domain: Domain): number {
   return 0;
 }
 
-/** C4: there is no hardware queue to drain: a page request is with its handler as soon as the device sends it. */
-function disableFaults(device: MockDevice, domain: Domain | undefined): void {
-  if (!domain || !isFaultCapable(domain) || --device.faultUsers > 0) return;
-  device.pageRequests?.removeDevice(device);
+/** The last turns them off. */
+export function removeFaultUser(device: MockDevice): void {
+  if (--device.faultUsers === 0) device.pageRequests?.removeDevice(device);
 }

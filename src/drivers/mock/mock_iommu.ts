@@ -40,6 +40,7 @@ import type {
   TranslationFault,
   Translator,
 } from '../../pci/translator.ts';
+import { addFaultUser, removeFaultUser } from './mock_attach.ts';
 import { MockDevice, type MockDeviceOptions } from './mock_device.ts';
 import { MockBlockedDomain, MockPagingDomain } from './mock_domain.ts';
 import { MockNestedDomain } from './mock_nested.ts';
@@ -154,6 +155,9 @@ export class MockIommu implements TestHardware, Translator {
       domainAllocPagingFlags: (device, request) => this.#allocPaging(device, request),
       domainAllocNested: (_device, request) => this.#allocNested(request),
       canFault: () => true,
+      enableFaults: (device) =>
+        device instanceof MockDevice ? addFaultUser(device) : -Errno.ENODEV,
+      disableFaults: (device) => device instanceof MockDevice && removeFaultUser(device),
       pageResponse: (device, response) => this.onPageResponse?.(device, response),
       hasViommu: (_device, type) => type === IOMMU_VIOMMU_TYPE_SELFTEST,
       viommuInit: (host, parent, userData) => this.#initViommu(host, parent, userData),

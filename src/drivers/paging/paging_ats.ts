@@ -3,7 +3,12 @@ import { Errno } from '../../base/errno.ts';
 import type { IommuCore } from '../../iommu/core.ts';
 import { type Device, NO_PASID } from '../../iommu/device.ts';
 import { type Domain, isFaultCapable } from '../../iommu/domain.ts';
-import { PageRequestFlags, type PageResponse, PageResponseCode } from '../../iommu/fault.ts';
+import {
+  PagePerm,
+  PageRequestFlags,
+  type PageResponse,
+  PageResponseCode,
+} from '../../iommu/fault.ts';
 import { IopfQueue, reportDeviceFault } from '../../iommu/io_pgfault.ts';
 import { coveringRange } from '../../pci/ats_entry.ts';
 import {
@@ -20,9 +25,6 @@ import type { InvalidationNotice } from '../../pci/translator.ts';
 import type { PciFunction } from '../../pci/function.ts';
 import { Invalidator } from '../../pci/invalidator.ts';
 import type { PriCapability } from '../../pci/pri.ts';
-
-/** The access of a page request: bits of IOMMU_PGFAULT_PERM_*. */
-const Perm = { READ: 1, WRITE: 2, EXEC: 4, PRIV: 8 } as const;
 
 const CODES: Readonly<Record<PageResponseCode, GroupResponse>> = {
   [PageResponseCode.SUCCESS]: GroupResponse.SUCCESS,
@@ -111,10 +113,10 @@ export class PagingAts implements AtsTranslator {
       pasid: pasid?.value ?? NO_PASID,
       grpid: group,
       perm:
-        (read ? Perm.READ : 0) |
-        (write ? Perm.WRITE : 0) |
-        (pasid?.execute ? Perm.EXEC : 0) |
-        (pasid?.privileged ? Perm.PRIV : 0),
+        (read ? PagePerm.READ : 0) |
+        (write ? PagePerm.WRITE : 0) |
+        (pasid?.execute ? PagePerm.EXEC : 0) |
+        (pasid?.privileged ? PagePerm.PRIV : 0),
       addr: address,
     });
   }
@@ -159,7 +161,21 @@ export class PagingAts implements AtsTranslator {
 
   /** C1: before the switch to a fault-capable domain. 0, or -ENODEV, -EBUSY, -ENOMEM. */
   enableFaults(device: Device, domain: Domain): number {
-    if (!isFaultCapable(domain)) return 0;
+    return isFaultCapable(domain) ? this.addFaultUser(device) : 0;
+  }
+
+  /** C4: a fault-capable domain has gone; with the last, no page request of the device is left anywhere. */
+  disableFaults(device: Device, domain: Domain | undefined): void {
+    if (domain && isFaultCapable(domain)) this.removeFaultUser(device);
+  }
+
+  /** Page requests are with core when they are sent: what core's own handlers are at work on is waited for. */
+  drain(device: Device): void {
+    if (device.faultParam) this.#queue.flushDevice(device);
+  }
+
+  /** The first turns a device's faults on. 0, or -ENODEV, -EBUSY, -ENOMEM. */
+  addFaultUser(device: Device): number {
     const port = this.#ports.get(device);
     const pri = port?.fn.pageRequests;
     if (!port || !pri) return -Errno.ENODEV;
@@ -178,11 +194,11 @@ export class PagingAts implements AtsTranslator {
     return 0;
   }
 
-  /** C4: a fault-capable domain has gone; with the last, no page request of the device is left anywhere. */
-  disableFaults(device: Device, domain: Domain | undefined): void {
+  /** The last turns them off. */
+  removeFaultUser(device: Device): void {
     const port = this.#ports.get(device);
     const pri = port?.fn.pageRequests;
-    if (!domain || !isFaultCapable(domain) || !port || !pri || --port.faultUsers > 0) return;
+    if (!port || !pri || --port.faultUsers > 0) return;
     const users = (this.#priUsers.get(pri) ?? 1) - 1;
     this.#priUsers.set(pri, users);
     if (users === 0) pri.disable();

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
+import { Errno } from '../../base/errno.ts';
 import { iovaOfFrame } from '../../generic_pt/iova.ts';
 import type { Table } from '../../generic_pt/table.ts';
 import { BaseDomain } from '../../iommu/base_domain.ts';
 import { type Device, NO_PASID } from '../../iommu/device.ts';
 import { type Domain, DomainType, type IotlbGather } from '../../iommu/domain.ts';
 import { PtDomain } from '../../iommu/pt_domain.ts';
+import { SvaTableDomain } from '../../iommu/sva_domain.ts';
+import type { Mm } from '../../memory/mm.ts';
+import type { MmTables } from '../../memory/mm_tables.ts';
+import type { Ram } from '../../memory/ram.ts';
 
 /** The hardware, as its domains need it. */
 export interface PagingHardware {
@@ -64,5 +69,23 @@ export class PagingBlockedDomain extends BaseDomain<typeof DomainType.BLOCKED> {
 
   override setDevPasid(device: Device, pasid: number, _old: Domain | undefined): number {
     return this.#hardware.enter(device, pasid, this);
+  }
+}
+
+/** The address space of a process, walked in its own tables. */
+export class PagingSvaDomain extends SvaTableDomain {
+  readonly #hardware: PagingHardware;
+
+  constructor(mm: Mm, tables: MmTables, options: { ram: Ram; hardware: PagingHardware }) {
+    super(mm, tables, options.ram);
+    this.#hardware = options.hardware;
+  }
+
+  protected override enter(device: Device, pasid: number): number {
+    return pasid === NO_PASID ? -Errno.EINVAL : this.#hardware.enter(device, pasid, this);
+  }
+
+  protected override flush(start: bigint, last: bigint): void {
+    this.#hardware.flush(this, start, last);
   }
 }

@@ -6,10 +6,11 @@ import { Table } from '../../generic_pt/table.ts';
 import type { IommuCore } from '../../iommu/core.ts';
 import { isBlocked } from '../../iommu/base_domain.ts';
 import { type Device, IommuDevice, NO_PASID } from '../../iommu/device.ts';
-import { type Domain, Prot } from '../../iommu/domain.ts';
+import { type Domain, isFaultCapable, Prot } from '../../iommu/domain.ts';
 import { DomainFlags, type DomainRequest, IommuCap, type IommuOps } from '../../iommu/ops.ts';
 import { type ResvRegion, ResvType } from '../../iommu/reserved.ts';
 import { FRAME_SHIFT } from '../../memory/frame.ts';
+import type { Mm } from '../../memory/mm.ts';
 import { Ram } from '../../memory/ram.ts';
 import { translateInDomain } from '../../pci/domain_translation.ts';
 import {
@@ -22,7 +23,12 @@ import {
 } from '../../pci/translator.ts';
 import type { PciFunction } from '../../pci/function.ts';
 import { PagingAts } from './paging_ats.ts';
-import { PagingBlockedDomain, type PagingHardware, PagingTableDomain } from './paging_domain.ts';
+import {
+  PagingBlockedDomain,
+  type PagingHardware,
+  PagingSvaDomain,
+  PagingTableDomain,
+} from './paging_domain.ts';
 
 /** Levels 0 to 3: 48 bits of address. */
 const TOP_LEVEL = 3;
@@ -106,7 +112,7 @@ export class PagingIommu implements Translator, PagingHardware {
   explain(device: Device, pasid: number, iova: bigint): ExplainedWay {
     const domain = this.#domainAt(device, pasid);
     const lines =
-      domain instanceof PagingTableDomain
+      domain instanceof PagingTableDomain || domain instanceof PagingSvaDomain
         ? explainFrame(domain.table, Number(iova >> BigInt(FRAME_SHIFT)))
         : ['refused: nothing is attached, so the device is blocked'];
     return { lines, address: iova };
@@ -132,7 +138,10 @@ export class PagingIommu implements Translator, PagingHardware {
       capable: (_device, cap) => CAPS.has(cap),
       getResvRegions: () => [MSI_WINDOW],
       domainAllocPagingFlags: (_device, request) => this.#allocPaging(request),
+      domainAllocSva: (_device, mm) => this.#allocSva(mm),
       canFault: (device) => this.ats.canFault(device),
+      enableFaults: (device) => this.ats.addFaultUser(device),
+      disableFaults: (device) => this.ats.removeFaultUser(device),
       pageResponse: (device, response) => this.ats.respond(device, response),
     };
   }
@@ -147,10 +156,21 @@ export class PagingIommu implements Translator, PagingHardware {
     return new PagingTableDomain(table, { dirtyTracking, hardware: this });
   }
 
+  /** -EOPNOTSUPP for a process whose tables are out of reach. */
+  #allocSva(mm: Mm): PagingSvaDomain | number {
+    const { tables } = mm;
+    const isWithinReach = tables && this.ram.has(Number(tables.root >> BigInt(FRAME_SHIFT)));
+    if (!tables || !isWithinReach) return -Errno.EOPNOTSUPP;
+    if (this.core.allocFails()) return -Errno.ENOMEM;
+    return new PagingSvaDomain(mm, tables, { ram: this.ram, hardware: this });
+  }
+
   /** For its domains: faults are on before the switch, and what the device keeps of the old is gone after it. */
   enter(device: Device, pasid: number, domain: Domain): number {
     if (!this.#devices.has(device)) return -Errno.ENODEV;
     const before = this.#domainAt(device, pasid);
+    // C4: what the device has asked for is with its handler, or answered, before the tables change.
+    if (before && isFaultCapable(before)) this.ats.drain(device);
     const rc = this.ats.enableFaults(device, domain);
     if (rc !== 0) return rc;
     this.#set(device, pasid, domain);
