@@ -19,6 +19,12 @@ const SEQUENCES = Number(
 const STEPS = 60;
 const RW = 3;
 
+/** As the function has it, not as the driver thinks. */
+const isAtsOn = (rig: FakeRig, sourceId: number): boolean => {
+  const ats = rig.unit.devices.get(sourceId)?.fn.ats;
+  return ats !== undefined && 'isOn' in ats && ats.isOn === true;
+};
+
 /** Hardware that forgets nothing of tables; of requesters, with every second seed, as it likes. Most devices keep translations too. */
 function plainWorld(seed: number, options: { cap?: bigint; ecap?: bigint }): World {
   const rig = new FakeRig(options, CachingVtd);
@@ -30,7 +36,7 @@ function plainWorld(seed: number, options: { cap?: bigint; ecap?: bigint }): Wor
   return new World(prng, rig, (sourceId, page, isWrite, pasid) => {
     const address = BigInt(page) << 12n;
     const found =
-      byCache && rig.unit.caps.ecap.dt === 1
+      byCache && isAtsOn(rig, sourceId)
         ? vtd.accessByCache(sourceId, address, isWrite, pasid)
         : vtd.access(sourceId, address, isWrite, pasid);
     return typeof found === 'string' ? undefined : Number(found.frame >> 12n);

@@ -32,6 +32,7 @@ export function attachDomain(at: DevicePasid, next: Attachable | undefined): num
   }
   const before = at.attached;
   at.attached = next;
+  at.info.updateAts();
   before?.release(at);
   return 0;
 }
@@ -122,7 +123,8 @@ export class Attachments {
 
   /** IOTLBs before devices' own caches, which are filled from them: in this order they are told. */
   *#tagsOf({ info, pasid }: DevicePasid): Generator<[CacheTags, Omit<CacheTag, 'users'>]> {
-    const { unit, ats } = info;
+    const { unit } = info;
+    const { ats } = info.fn;
     const did = this.didOn(unit);
     const tag = (kind: CacheKind, device?: DeviceInfo): Omit<CacheTag, 'users'> => {
       return { kind, unit, did, pasid, device };

@@ -2,8 +2,6 @@
 import { Errno } from '../../base/errno.ts';
 import { NO_PASID } from '../../iommu/device.ts';
 import {
-  deviceIotlb,
-  deviceIotlbOfPasid,
   iotlbOfDomain,
   iotlbOfPages,
   iotlbOfPasid,
@@ -107,7 +105,11 @@ export class CacheTags {
     let result = 0;
     for (const [unit, tags] of this.#tags) {
       const batch = unit.takeBatch();
-      for (const tag of tags) this.#describe(batch.next(), tag, range, leavesOnly);
+      for (const tag of tags) {
+        // One that is off keeps nothing.
+        if (tag.device && !tag.device.isAtsOn) continue;
+        this.#describe(batch.next(), tag, range, leavesOnly);
+      }
       const rc = unit.submit(batch, true);
       if (rc !== 0) result = rc;
     }
@@ -150,9 +152,7 @@ export class CacheTags {
     if (device) {
       // Which of a guest's addresses a change of the stage below concerns is not known: all of them.
       const what = tag.kind === 'nesting device' ? undefined : range;
-      const depth = device.ats?.queueDepth ?? 0;
-      if (pasid === NO_PASID) deviceIotlb(at, device.sourceId, depth, what);
-      else deviceIotlbOfPasid(at, device.sourceId, pasid, depth, what);
+      device.describeFlush(at, pasid, what);
       return;
     }
     const isByAddress = range !== undefined && range.maskLg2 <= unit.caps.maxMaskLg2;

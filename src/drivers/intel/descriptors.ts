@@ -112,46 +112,62 @@ export const pasidCacheOfPasid = (at: Uint32Array, did: number, pasid: number): 
 
 export const allPasidCaches = (at: Uint32Array): void => fill(at, Type.PASID_CACHE | (3 << 4));
 
+/** A device's own cache of translations: who it is, and how many invalidations it takes at once. */
+export interface DeviceTlb {
+  readonly sourceId: number;
+  /** Of its physical function, where the hardware paces invalidations by that (DIT); else 0. */
+  readonly physicalSourceId: number;
+  /** 1 to 32. */
+  readonly queueDepth: number;
+}
+
+/** PFSID: bits 15:12 of the first word, and 31:20 of the second. */
+const pfsidLo = (id: number): number => (id & 0xf) << 12;
+const pfsidHi = (id: number): number => (id >>> 4) << 20;
+/** What is 32 at most is written 0. */
+const depthOf = ({ queueDepth }: DeviceTlb): number => (queueDepth >= 32 ? 0 : queueDepth);
+
+/** The number of the first page with the length told: below the lowest zero are ones. */
+const markedPage = ({ page, maskLg2 }: PageRange): number =>
+  maskLg2 === 0 ? page : page + (2 ** (maskLg2 - 1) - 1);
+
 /** A device's own IOTLB, for requests without PASID: pages, or with `range` undefined all. */
-export function deviceIotlb(
-  at: Uint32Array,
-  sourceId: number,
-  queueDepth: number,
-  range: PageRange | undefined,
-): void {
-  const depth = queueDepth >= 32 ? 0 : queueDepth;
-  const w0 = Type.DEVICE_IOTLB | (depth << 16);
+export function deviceIotlb(at: Uint32Array, tlb: DeviceTlb, range: PageRange | undefined): void {
+  const { sourceId, physicalSourceId } = tlb;
+  const w0 = Type.DEVICE_IOTLB | (depthOf(tlb) << 16) | pfsidLo(physicalSourceId);
+  const w1 = sourceId | pfsidHi(physicalSourceId);
   if (!range) {
-    fill(at, w0, sourceId, 0xffff_f001, 0x7fff_ffff);
+    fill(at, w0, w1, 0xffff_f001, 0x7fff_ffff);
     return;
   }
-  const { page, maskLg2 } = range;
-  if (maskLg2 === 0) {
-    fill(at, w0, sourceId, pageLo(page), pageHi(page));
-    return;
-  }
-  // The lowest zero of the address tells the length: ones below it.
-  const marked = page + (2 ** (maskLg2 - 1) - 1);
-  fill(at, w0, sourceId, pageLo(marked) | 1, pageHi(marked));
+  const marked = markedPage(range);
+  fill(at, w0, w1, pageLo(marked) + (range.maskLg2 === 0 ? 0 : 1), pageHi(marked));
 }
 
 /** The same for requests with one PASID. */
 export function deviceIotlbOfPasid(
   at: Uint32Array,
-  sourceId: number,
+  tlb: DeviceTlb,
   pasid: number,
-  queueDepth: number,
   range: PageRange | undefined,
 ): void {
-  const depth = queueDepth >= 32 ? 0 : queueDepth;
-  const w0 = (Type.PASID_DEVICE_IOTLB | (depth << 4) | (sourceId << 16)) >>> 0;
+  const { sourceId, physicalSourceId } = tlb;
+  const w0 =
+    Type.PASID_DEVICE_IOTLB | (depthOf(tlb) << 4) | pfsidLo(physicalSourceId) | (sourceId << 16);
+  const w1 = pasid | pfsidHi(physicalSourceId);
   if (!range) {
-    fill(at, w0, pasid, 0xffff_f000 | SEVERAL_PAGES, 0x7fff_ffff);
+    fill(at, w0, w1, 0xffff_f000 | SEVERAL_PAGES, 0x7fff_ffff);
     return;
   }
-  const { page, maskLg2 } = range;
-  const marked = maskLg2 === 0 ? page : page + (2 ** (maskLg2 - 1) - 1);
-  fill(at, w0, pasid, pageLo(marked) + (maskLg2 === 0 ? 0 : SEVERAL_PAGES), pageHi(marked));
+  const marked = markedPage(range);
+  fill(at, w0, w1, pageLo(marked) + (range.maskLg2 === 0 ? 0 : SEVERAL_PAGES), pageHi(marked));
+}
+
+/** The requester whose own cache a descriptor is for; undefined where it is for none. */
+export function deviceOf([w0 = 0, w1 = 0]: Uint32Array): number | undefined {
+  const type = w0 & 0xf;
+  if (type === Type.DEVICE_IOTLB) return w1 & 0xffff;
+  return type === Type.PASID_DEVICE_IOTLB ? w0 >>> 16 : undefined;
 }
 
 /** Writes `data` to a word of memory when all before it is done. `address` in lanes. */

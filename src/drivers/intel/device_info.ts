@@ -3,21 +3,33 @@ import { Errno } from '../../base/errno.ts';
 import { type Device, NO_PASID } from '../../iommu/device.ts';
 import { type Attachable, attachDomain } from './attachments.ts';
 import type { EntryPlace } from './context_table.ts';
-import { contextOfDevice, deviceIotlb, iotlbOfDomain } from './descriptors.ts';
-import type { AtsControl, DeviceFunction } from './device_function.ts';
+import {
+  contextOfDevice,
+  deviceIotlb,
+  deviceIotlbOfPasid,
+  iotlbOfDomain,
+  type PageRange,
+} from './descriptors.ts';
+import type { DeviceFunction } from './device_function.ts';
 import { DevicePasid } from './device_pasid.ts';
 import { PasidTable } from './pasid_table.ts';
-import { ContextSlot, PasidSlot, type Slot } from './slot.ts';
+import { ContextSlot, PasidSlot, type Slot, withoutDeviceIotlb } from './slot.ts';
 import { QUANTUM_WORDS } from './translation.ts';
 import type { Unit } from './unit.ts';
 
 const PRESENT = 1;
+/** Translations for the device, and its page requests, in a context entry of scalable mode. */
+const DEVICE_FEATURES = (1 << 2) | (1 << 4);
+/** Invalidations in a row that a device may leave unanswered; then it is not believed any more. */
+const TIMEOUTS = 2;
 
 /** Where a device is, and what its function has. */
 interface Place {
   readonly unit: Unit;
   readonly sourceId: number;
   readonly fn: DeviceFunction;
+  /** Of its physical function, where it is a virtual one. */
+  readonly physicalSourceId?: number | undefined;
 }
 
 /** What the driver knows of a device. Counterpart of `struct device_domain_info`. */
@@ -32,13 +44,19 @@ export class DeviceInfo {
   readonly pasidTable: PasidTable | undefined;
   /** Its requests without PASID. */
   readonly rid: DevicePasid;
+  /** Its own cache is on: it is told what to forget. */
+  isAtsOn = false;
+  /** Invalidations in a row that it left unanswered. */
+  timeouts = 0;
+  #isDistrusted = false;
+  readonly #physicalSourceId: number;
   readonly #context: EntryPlace;
   /** By PASID: those that something is attached to. */
   readonly #pasids = new Map<number, DevicePasid>();
 
   private constructor(
     device: Device,
-    { unit, sourceId, fn }: Place,
+    { unit, sourceId, fn, physicalSourceId }: Place,
     context: EntryPlace,
     pasids: { table: PasidTable; place: EntryPlace } | undefined,
   ) {
@@ -46,6 +64,7 @@ export class DeviceInfo {
     this.unit = unit;
     this.sourceId = sourceId;
     this.fn = fn;
+    this.#physicalSourceId = physicalSourceId ?? sourceId;
     this.pasidTable = pasids?.table;
     this.#context = context;
     const slot = pasids ? new PasidSlot(this, pasids.place) : new ContextSlot(this, context);
@@ -87,9 +106,9 @@ export class DeviceInfo {
     return this.rid.attached;
   }
 
-  /** Its own cache, where it has one. */
-  get ats(): AtsControl | undefined {
-    return this.fn.ats;
+  /** It may have translations to keep. */
+  get hasAts(): boolean {
+    return this.fn.ats !== undefined && !this.#isDistrusted;
   }
 
   /** PASIDs that something is attached to. */
@@ -116,17 +135,79 @@ export class DeviceInfo {
     if (!at.attached) this.#pasids.delete(at.pasid);
   }
 
+  /**
+   * Turns on what the function has: PASIDs before ATS, as PCIe wants it. In legacy mode ATS waits for a table. Source: Linux
+   * `intel_iommu_probe_finalize()`.
+   */
+  turnOn(): void {
+    this.fn.pasid?.enable(true);
+    this.updateAts();
+  }
+
+  /** Its own cache is on while it can be asked for translations: in scalable mode always, in legacy mode with a table. */
+  updateAts(): void {
+    const kind = this.unit.caps.isScalable ? 'second' : this.slot.translation?.kind;
+    const wanted = this.hasAts && kind === 'second';
+    if (wanted === this.isAtsOn) return;
+    this.isAtsOn = wanted;
+    this.fn.ats?.enable(wanted);
+  }
+
+  /** What its own cache is to forget, at a PASID or without: a range, or all. */
+  describeFlush(at: Uint32Array, pasid: number, range: PageRange | undefined): void {
+    const { unit, sourceId, fn } = this;
+    const physicalSourceId = unit.caps.ecap.dit === 1 ? this.#physicalSourceId : 0;
+    const tlb = { sourceId, physicalSourceId, queueDepth: fn.ats?.queueDepth ?? 1 };
+    if (pasid === NO_PASID) deviceIotlb(at, tlb, range);
+    else deviceIotlbOfPasid(at, tlb, pasid, range);
+  }
+
+  /** It left an invalidation unanswered; true where it is not to be asked again. */
+  timedOut(): boolean {
+    if (++this.timeouts < TIMEOUTS || this.#isDistrusted) return this.#isDistrusted;
+    this.#distrust();
+    return true;
+  }
+
+  /** What it keeps may be stale: from now on the hardware refuses what it has translated itself. */
+  #distrust(): void {
+    const { unit, sourceId } = this;
+    this.#isDistrusted = true;
+    const { page, word } = this.#context;
+    const [lo = 0] = unit.memory.read(page, word, 1);
+    unit.memory.write(
+      page,
+      word,
+      Uint32Array.of(unit.caps.isScalable ? (lo & ~DEVICE_FEATURES) >>> 0 : withoutDeviceIotlb(lo)),
+    );
+    const batch = unit.takeBatch();
+    contextOfDevice(
+      batch.next(),
+      didOfContext(unit.memory.read(page, word, QUANTUM_WORDS)),
+      sourceId,
+    );
+    unit.submit(batch, true);
+    this.updateAts();
+    unit.core.warn(
+      `${this.device.name} does not complete invalidations of its translations: it gets none any more, and those that it has are refused`,
+    );
+  }
+
   /** Its requests are blocked already; the hardware forgets where its entries were. */
   free(): void {
     for (const at of this.#pasids.values()) attachDomain(at, undefined);
-    const { pasidTable, unit, sourceId, ats } = this;
+    const { pasidTable, unit, sourceId } = this;
+    if (this.isAtsOn) {
+      this.isAtsOn = false;
+      this.fn.ats?.enable(false);
+    }
+    this.fn.pasid?.enable(false);
     if (!pasidTable) return;
     const absent = unit.memory.read(this.#context.page, this.#context.word, QUANTUM_WORDS);
     absent[0] = ((absent[0] ?? 0) & ~PRESENT) >>> 0;
     this.#writeContext(absent);
     const batch = unit.takeBatch();
     contextOfDevice(batch.next(), 0, sourceId);
-    if (ats) deviceIotlb(batch.next(), sourceId, ats.queueDepth, undefined);
     unit.submit(batch, true);
     this.#writeContext(new Uint32Array(QUANTUM_WORDS));
     pasidTable.free();
@@ -165,3 +246,6 @@ export class DeviceInfo {
 function pasidsOf({ pasidBits = 0 }: Device, { unit, fn }: Place): number {
   return fn.pasid ? Math.min(2 ** pasidBits, unit.caps.maxPasids) : 0;
 }
+
+/** The domain id in a context entry of legacy mode; scalable mode does not look at it. */
+const didOfContext = ([, , w2 = 0]: Uint32Array): number => (w2 >>> 8) & 0xffff;

@@ -3,6 +3,7 @@ import type { Hardware, InterruptMessage } from '../../kernel/hardware.ts';
 import { FRAME_SIZE } from '../../memory/frame.ts';
 import { FRAME_LANES, type Ram } from '../../memory/ram.ts';
 import type { Sim } from '../../sim/sim.ts';
+import { deviceOf } from './descriptors.ts';
 
 /**
  * For tests of the driver alone: registers, and a queue that tells in words what it was asked. It translates nothing. What the hardware
@@ -11,6 +12,7 @@ import type { Sim } from '../../sim/sim.ts';
 
 const [VER, CAP, ECAP, GCMD, GSTS, RTADDR] = [0, 8, 0x10, 0x18, 0x1c, 0x20];
 const [FSTS, FECTL, PMEN, IQH, IQT, IQA] = [0x34, 0x38, 0x64, 0x80, 0x88, 0x90];
+const IQER = 0xb0;
 const ONE_SHOTS = 0x4800_0000;
 const WBF = 0x0800_0000;
 const QIE = 0x0400_0000;
@@ -64,6 +66,10 @@ export class FakeVtd implements Hardware {
   onCommand: ((value: number) => void) | undefined = undefined;
   /** Told of each, when it is carried out. */
   onAsked: ((words: string) => void) | undefined = undefined;
+  /** Told of the words of each that is no wait. */
+  onDescriptor: ((words: readonly number[]) => void) | undefined = undefined;
+  /** Told when the driver has seen that a device did not answer. */
+  onTimeout: (() => void) | undefined = undefined;
   /** One submission each: how many descriptors it had. */
   readonly submissions: number[] = [];
   /** The frames whose bytes were flushed, with the bytes as they were then. */
@@ -81,6 +87,9 @@ export class FakeVtd implements Hardware {
   /** A device does not answer the next; or answers what was given up. */
   timesOutNext = false;
   strayAnswer = false;
+  /** This device completes no invalidation; and whether the hardware says which it was. */
+  deadDevice: number | undefined = undefined;
+  tellsDevice = true;
   /** It looks at its queue only when it is let (`release`). */
   holds = false;
   readonly #sim: Sim;
@@ -198,6 +207,7 @@ export class FakeVtd implements Hardware {
     } else if (at === FSTS) {
       const cleared = this.#read32(FSTS) & ~(value & 0x71);
       this.#narrow.set(FSTS, cleared);
+      if (value & ITE) this.onTimeout?.();
       if (value & (IQE | ITE | ICE)) this.#run();
     } else if (at >= 0x400 && at % 16 === 12) {
       this.#narrow.set(at, this.#read32(at) & 0x7fff_ffff);
@@ -225,6 +235,12 @@ export class FakeVtd implements Hardware {
         return;
       }
       this.#narrow.set(IQH, (head + bytes) % size);
+      const device = deviceOf(Uint32Array.from(words));
+      const isDead = device !== undefined && device === this.deadDevice;
+      if (isDead) {
+        this.timesOutNext = true;
+        this.#wide.set(IQER, BigInt(this.tellsDevice ? device : 0) << 32n);
+      }
       if (this.timesOutNext || this.strayAnswer) {
         this.#narrow.set(FSTS, this.#read32(FSTS) | (this.timesOutNext ? ITE : ICE));
         // All that was pending is dropped, the waits too.
@@ -240,6 +256,7 @@ export class FakeVtd implements Hardware {
         count = 0;
       } else {
         if (!this.isQuiet) this.#tell(inWords(words));
+        this.onDescriptor?.(words);
         this.carryOut(words);
         count++;
       }

@@ -222,7 +222,7 @@ describe('a device behind a unit', () => {
       if (words.startsWith('context')) entries.push(rig.context(SID)[0] ?? 0);
     };
     const asked = rig.vtd.during(() => rig.driver.removeDevice(device));
-    expect(asked.slice(-2)).toEqual(['context 0 of 0x318', 'device 0x318 all']);
+    expect(asked.slice(-2)).toEqual(['device 0x318 all', 'context 0 of 0x318']);
     // Not present when it is forgotten, gone after.
     expect(entries.map((word) => word & 1)).toEqual([0]);
     expect(entries[0]).not.toBe(0);

@@ -37,6 +37,8 @@ export interface DeviceFault extends FaultEvent {
 export interface IntelDeviceOptions extends DeviceFunction {
   /** Bus, device and function, as its requests carry them. */
   readonly sourceId: number;
+  /** Of its physical function, where it is a virtual one. */
+  readonly physicalSourceId?: number;
   /** Devices with the same one share a group. */
   readonly group?: unknown;
 }
@@ -141,20 +143,21 @@ export class IntelIommu {
     const coming = this.#coming.get(device);
     if (!coming) return -Errno.ENODEV;
     const { unit, options } = coming;
-    const { sourceId } = options;
-    const isTaken = [...this.#infos.values()].some(
-      (info) => info.unit === unit && info.sourceId === sourceId,
-    );
-    if (isTaken) return -Errno.EBUSY;
+    const { sourceId, physicalSourceId } = options;
+    if (unit.devices.has(sourceId)) return -Errno.EBUSY;
     const fn = usefulTo(unit, options);
-    const info = DeviceInfo.create(device, { unit, sourceId, fn });
+    const info = DeviceInfo.create(device, { unit, sourceId, fn, physicalSourceId });
     if (typeof info === 'number') return info;
     this.#infos.set(device, info);
+    unit.devices.set(sourceId, info);
+    info.turnOn();
     return 0;
   }
 
   #release(device: Device): void {
-    this.#infos.get(device)?.free();
+    const info = this.#infos.get(device);
+    info?.free();
+    if (info) info.unit.forget(info);
     this.#infos.delete(device);
   }
 
@@ -170,7 +173,7 @@ export class IntelIommu {
       case IommuCap.DIRTY_TRACKING:
         return caps.hasDirty;
       case IommuCap.PCI_ATS_SUPPORTED:
-        return info.ats !== undefined;
+        return info.fn.ats !== undefined;
       default:
         return false;
     }
@@ -194,9 +197,7 @@ export class IntelIommu {
 
   #report(unit: Unit, { events, overflowed }: FaultReport): void {
     for (const event of events) {
-      const device = [...this.#infos.values()].find(
-        (info) => info.unit === unit && info.sourceId === event.sourceId,
-      )?.device;
+      const device = unit.devices.get(event.sourceId)?.device;
       this.onFault?.({ ...event, unit: unit.name, device });
     }
     if (overflowed) this.onFaultOverflow?.(unit.name);

@@ -48,6 +48,8 @@ export class InvalidationQueue {
   /** Submissions that are not over, and descriptors in use for them. */
   readonly #pending: Pending[] = [];
   #inUse = 0;
+  /** The device that last let an invalidation time out, where the hardware says which. */
+  timedOutDevice: number | undefined = undefined;
   /** Submissions so far, and descriptors without those that wait: for tests and benchmarks. */
   submissions = 0;
   descriptors = 0;
@@ -150,7 +152,9 @@ export class InvalidationQueue {
     const status = mmio.read32(Reg.FSTS);
     if (status & Fsts.ICE) mmio.write32(Reg.FSTS, Fsts.ICE);
     if (status & Fsts.ITE) {
-      // A device did not answer: the hardware has dropped the waits that were pending, whosever they are.
+      // A device did not answer: the hardware has dropped the waits that were pending, whosever they are. 0: it does not say which.
+      const device = Number((mmio.read64(Reg.IQER) >> 32n) & 0xffffn);
+      if (device !== 0) this.timedOutDevice = device;
       for (const dropped of [...this.#pending]) this.#end(dropped, -Errno.ETIMEDOUT);
       mmio.write32(Reg.FSTS, Fsts.ITE);
     }

@@ -2,14 +2,7 @@
 import { NO_PASID } from '../../iommu/device.ts';
 import type { Batch } from './batch.ts';
 import type { EntryPlace } from './context_table.ts';
-import {
-  contextOfDevice,
-  deviceIotlb,
-  deviceIotlbOfPasid,
-  iotlbOfDomain,
-  iotlbOfPasid,
-  pasidCacheOfPasid,
-} from './descriptors.ts';
+import { contextOfDevice, iotlbOfDomain, iotlbOfPasid, pasidCacheOfPasid } from './descriptors.ts';
 import type { DeviceInfo } from './device_info.ts';
 import {
   CONTEXT_WORDS,
@@ -26,6 +19,7 @@ import {
 
 const FIRST_STAGE = QUANTUM_WORDS;
 const PRESENT = 1;
+const DEVICE_IOTLB = 4;
 
 /**
  * The entry that says how one requester, or one of its PASIDs, is translated. `set` exchanges what it says, with the invalidations that
@@ -94,10 +88,8 @@ abstract class EntrySlot implements Slot {
   }
 
   protected deviceIotlb(batch: Batch): void {
-    const { sourceId, ats } = this.info;
-    if (!ats) return;
-    if (this.pasid === NO_PASID) deviceIotlb(batch.next(), sourceId, ats.queueDepth, undefined);
-    else deviceIotlbOfPasid(batch.next(), sourceId, this.pasid, ats.queueDepth, undefined);
+    const { info, pasid } = this;
+    if (info.isAtsOn) info.describeFlush(batch.next(), pasid, undefined);
   }
 }
 
@@ -108,7 +100,13 @@ export class ContextSlot extends EntrySlot {
   }
 
   protected override encode(next: Translation | undefined): Uint32Array {
-    return next ? contextEntry(next, this.info.ats !== undefined) : new Uint32Array(CONTEXT_WORDS);
+    return next ? contextEntry(next, this.info.hasAts) : new Uint32Array(CONTEXT_WORDS);
+  }
+
+  /** A device that is not believed any more gets no translations, also where an entry of before comes back. */
+  protected override write(word: number, from: Uint32Array): void {
+    const [lo = 0] = from;
+    super.write(word, this.info.hasAts ? from : from.with(0, withoutDeviceIotlb(lo)));
   }
 
   protected override change(to: Uint32Array, mustSucceed: boolean): number {
@@ -244,6 +242,10 @@ export class PasidSlot extends EntrySlot {
     );
   }
 }
+
+/** Of a context entry's first word: translation type 01b, with translations for the device, becomes 00b, without. */
+export const withoutDeviceIotlb = (lo: number): number =>
+  (lo & 0xc) === DEVICE_IOTLB ? (lo & ~DEVICE_IOTLB) >>> 0 : lo;
 
 const PGTT_FIRST = 1;
 const PGTT_NESTED = 3;

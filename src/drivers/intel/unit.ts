@@ -7,6 +7,7 @@ import type { Ram } from '../../memory/ram.ts';
 import { Batch } from './batch.ts';
 import { Capabilities } from './capabilities.ts';
 import { ContextTables } from './context_table.ts';
+import type { DeviceInfo } from './device_info.ts';
 import { allContexts, allIotlb, allPasidCaches, type Drains } from './descriptors.ts';
 import { DomainIds } from './domain_ids.ts';
 import { type FaultReport, takeFaults } from './fault_events.ts';
@@ -37,7 +38,11 @@ export class Unit {
   readonly drains: Drains;
   /** For tables of domains: items of 8 bytes that a walker shall see. */
   readonly flushItems: (table: number, index: number, items: number) => void;
+  /** Behind it, by bus, device and function. */
+  readonly devices = new Map<number, DeviceInfo>();
   #interrupt: InterruptMessage | undefined = undefined;
+  /** Devices that left their last invalidation unanswered. */
+  readonly #slow = new Set<DeviceInfo>();
   /** Batches that are not in use; one for each submission under way is made. */
   readonly #batches: Batch[] = [];
 
@@ -132,19 +137,50 @@ export class Unit {
   }
 
   /**
-   * Has the hardware carry out a batch. 0, or a negative errno. With `mustSucceed` it is tried again, and what still fails is
-   * reported: nothing but broken hardware is left as its cause.
+   * Has the hardware carry out a batch. 0, or a negative errno. With `mustSucceed` it is tried again, without what a device does not
+   * complete, and what still fails is reported: nothing but broken hardware is left as its cause.
    */
   submit(batch: Batch, mustSucceed: boolean): number {
-    let rc = this.queue.submit(batch);
+    let rc = this.#submitOnce(batch);
     const attempts = mustSucceed ? ATTEMPTS : 1;
-    for (let attempt = 1; rc !== 0 && attempt < attempts; attempt++) rc = this.queue.submit(batch);
+    for (let attempt = 1; rc !== 0 && attempt < attempts; attempt++) rc = this.#submitOnce(batch);
     if (rc !== 0 && mustSucceed) {
       this.core.warn(`${this.name}: its invalidation queue does not answer (${rc})`);
     }
     batch.reset();
     this.#batches.push(batch);
     return rc;
+  }
+
+  /** A device is gone. */
+  forget(info: DeviceInfo): void {
+    this.devices.delete(info.sourceId);
+    this.#slow.delete(info);
+  }
+
+  #submitOnce(batch: Batch): number {
+    // Those that are not believed any more may have got in before.
+    if (this.#slow.size > 0) for (const id of batch.devices) this.#dropUnlessOn(batch, id);
+    const rc = this.queue.submit(batch);
+    const { timedOutDevice: late } = this.queue;
+    this.queue.timedOutDevice = undefined;
+    const info = late === undefined ? undefined : this.devices.get(late);
+    if (info) {
+      this.#slow.add(info);
+      info.timedOut();
+    } else if (rc === 0) {
+      for (const one of this.#slow) if (batch.devices.has(one.sourceId)) this.#recovered(one);
+    }
+    return rc;
+  }
+
+  #dropUnlessOn(batch: Batch, sourceId: number): void {
+    if (!this.devices.get(sourceId)?.isAtsOn) batch.dropDevice(sourceId);
+  }
+
+  #recovered(info: DeviceInfo): void {
+    info.timeouts = 0;
+    this.#slow.delete(info);
   }
 
   /** What the hardware keeps of writes to memory is written, where it says that it needs this. 0, or -ETIMEDOUT. */
