@@ -199,7 +199,7 @@ function randomProgram(seed: number, outcomes: Set<string>): Program {
 }
 
 describe('the reduction', () => {
-  it('leaves out nothing that differs, in 120 random programs', () => {
+  it('leaves out nothing that differs, in 120 random programs', { timeout: 60_000 }, () => {
     const ends = (seed: number, reduce: boolean): { ends: string[]; runs: number } | undefined => {
       const seen = new Set<string>();
       let runs = 0;
