@@ -53,6 +53,8 @@ export class Device {
   readonly faultHandlers = new Map<number, FaultRegistration>();
   /** It was answered FAILURE, and shares its PRI: its page requests are answered INVALID until `resetPageRequests` (C3). */
   pageRequestsPaused = false;
+  /** They were on before, so that turning them on takes no memory any more. */
+  hadFaults = false;
 
   constructor(name: string, options: DeviceOptions = {}) {
     this.name = name;

@@ -170,7 +170,9 @@ export class IopfQueue {
   addDevice(device: Device): number {
     if (!device.iommu?.ops.pageResponse) return -Errno.ENODEV;
     if (device.faultParam) return -Errno.EBUSY;
-    if (this.core.allocFails()) return -Errno.ENOMEM;
+    // Its memory is kept once it was there: the way back from a replace that another device refuses turns faults on again (B3).
+    if (!device.hadFaults && this.core.allocFails()) return -Errno.ENOMEM;
+    device.hadFaults = true;
     const param = new FaultParam(device, this);
     this.params.add(param);
     device.faultParam = param;
