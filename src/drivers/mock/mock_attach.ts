@@ -17,13 +17,14 @@ export function attachMock(domain: MockDomain, device: Device): number {
   const { viommu } = domain;
   const virtualId = viommu?.host.virtualIdOf(device);
   if (viommu && virtualId === undefined) return -Errno.ENOENT;
+  // Before anything else changes, since it can fail (B3); Linux's own order leaves the virtual IOMMU behind.
+  const rc = enableFaults(device, domain);
+  if (rc !== 0) return rc;
   // The id is looked up when the virtual IOMMU changes, so it grows stale where the guest gives the device another.
   if (viommu !== device.viommu) {
     device.viommu = viommu;
     device.virtualId = virtualId ?? 0n;
   }
-  const rc = enableFaults(device, domain);
-  if (rc !== 0) return rc;
   disableFaults(device, device.domain);
   device.domain = domain;
   return 0;
