@@ -76,6 +76,11 @@ export class VeventQueue extends EventQueue {
     }
     let done = 0;
     for (let event = this.deliver[0]; event; event = this.deliver[0]) {
+      // Linux copies the mark before it looks at anything else.
+      if (!event.data && this.context.iommufd.faults.point('alloc')) {
+        if (done === 0) throw new ErrnoError('ENOMEM', 'no memory to read the mark of lost events');
+        break;
+      }
       const room = count - done;
       if (room < HEADER_BYTES) break;
       const bytes = encode(event);
