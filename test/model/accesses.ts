@@ -97,7 +97,7 @@ export function pinning(
     if (area.source.from.kind === 'dmabuf') refuse('EINVAL');
     const [first, last] = [pageAt(area, piece.start), pageAt(area, piece.last)];
     plan.hold(area.source, first, last);
-    pieces.push({ area, first, last });
+    pieces.push({ area, first, last, locks: access.locks });
   }
   if (va) checkPages(world, request, pieces, plan);
   const id = access.nextItem;

@@ -11,7 +11,7 @@ import {
 } from './attach.ts';
 import { performClient } from './apply_client.ts';
 import { performDevice } from './apply_device.ts';
-import type { Step } from './commands.ts';
+import type { By, Step } from './commands.ts';
 import { markDirty, readDirty, trackDirty } from './dirty.ts';
 import { checkMapFlags, isWriting, makeSource, mapSlices, slicesOf, unmap } from './maps.ts';
 import { PAGE, refuse, Refused } from './memory.ts';
@@ -19,13 +19,22 @@ import type { Outcome } from './outcome.ts';
 import {
   FaultQueue,
   queueAlloc,
-  queueAt,
   readFaults,
   report,
   triggerFault,
   writeAnswers,
 } from './faults.ts';
-import { buryVdevice, dropVdevice, vdeviceAlloc, viommuAlloc } from './guests.ts';
+import {
+  buryVdevice,
+  checkDeviceCache,
+  dropVdevice,
+  mapShared,
+  unmapShared,
+  vdeviceAlloc,
+  viommuAlloc,
+} from './guests.ts';
+import { EventQueue, eventQueueAlloc, readEvents, triggerEvent } from './events.ts';
+import { dropHwQueue, HwQueue, hwQueueAlloc } from './hw_queues.ts';
 import { checkCache, invalidate, nestedAlloc } from './nested.ts';
 import { Access, Device, Group, Hwpt, Mock, Nested, Vdevice, Viommu } from './objects.ts';
 import { Ioas, LAST, meets, type Source } from './space.ts';
@@ -40,16 +49,16 @@ const NO_DIRTY = 1;
 const PASIDS = 4;
 const FOR_PASIDS = 8;
 const NESTS = 1;
-/** What poll answers: readable (POLLIN and POLLRDNORM) or not, and writable always. */
+/** What poll answers: readable (POLLIN and POLLRDNORM) or not, and writable. */
 const OUT = 4;
-const IN_OUT = 0x41 | OUT;
+const IN = 0x41;
 
 /** Makes a resolved step. */
 export function apply(world: World, step: Step): Outcome {
   try {
     return { code: 'OK', out: perform(world, step) ?? {} };
   } catch (error) {
-    if (error instanceof Refused) return { code: error.code, out: {} };
+    if (error instanceof Refused) return { code: error.code, out: error.out };
     throw error;
   }
 }
@@ -188,10 +197,23 @@ function perform(world: World, step: Step): Outcome['out'] | void {
       return nestedAlloc(world, step, () => respond(step));
     case 'viommu_alloc':
       return viommuAlloc(world, step, () => respond(step));
+    case 'veventq_alloc':
+      return eventQueueAlloc(world, step);
+    case 'trigger_vevent':
+      return triggerEvent(world, step);
+    case 'hw_queue_alloc':
+      return hwQueueAlloc(world, step);
+    case 'check_cache':
+      return checkDeviceCache(world, step);
+    case 'shared_map':
+      return mapShared(world, step);
+    case 'shared_unmap':
+      return unmapShared(world, step);
     case 'vdevice_alloc':
       return vdeviceAlloc(world, step, () => respond(step));
     case 'invalidate':
-      return invalidate(world, step, () => respond(step));
+    case 'invalidate_devices':
+      return invalidate(world, step);
     case 'check_iotlb':
       return checkCache(world, step);
     case 'add_reserved': {
@@ -216,12 +238,13 @@ function perform(world: World, step: Step): Outcome['out'] | void {
     case 'page_request':
       return report(world, world.get(step.device, 'DEVICE'), step, step.failing);
     case 'queue_read':
-      return readFaults(queueAt(world, step), step);
+      return readQueue(world, step);
     case 'queue_write':
-      return writeAnswers(world, queueAt(world, step), step);
+      return writeQueue(world, step);
     case 'queue_poll': {
-      const readable = queueAt(world, step).deliver.length > 0;
-      return { events: readable ? IN_OUT : OUT };
+      const queue = queueAt(world, step);
+      const readable = queue.deliver.length > 0 ? IN : 0;
+      return { events: readable | (queue instanceof FaultQueue ? OUT : 0) };
     }
     case 'device_add': {
       const groups = world.groups;
@@ -245,6 +268,21 @@ function perform(world: World, step: Step): Outcome['out'] | void {
   }
 }
 
+function queueAt(world: World, { by, fd }: { by: By; fd: number }): FaultQueue | EventQueue {
+  const open = world.processes[by].fds.get(fd);
+  return open instanceof FaultQueue || open instanceof EventQueue ? open : refuse('SKIP');
+}
+
+function readQueue(world: World, step: Step & { op: 'queue_read' }): Outcome['out'] {
+  const queue = queueAt(world, step);
+  return queue instanceof EventQueue ? readEvents(queue, step) : readFaults(queue, step);
+}
+
+function writeQueue(world: World, step: Step & { op: 'queue_write' }): Outcome['out'] {
+  const queue = queueAt(world, step);
+  return queue instanceof EventQueue ? refuse('EINVAL') : writeAnswers(world, queue, step);
+}
+
 function destroy(world: World, id: number): void {
   const object = world.objects.get(id) ?? refuse('ENOENT');
   if (object.users !== 1) refuse('EBUSY');
@@ -256,7 +294,11 @@ function destroy(world: World, id: number): void {
   }
   if (object instanceof Hwpt) world.removeHwpt(object);
   if ((object instanceof Hwpt || object instanceof Nested) && object.fault) object.fault.tables--;
-  if (object instanceof Nested || object instanceof Viommu) object.parent.nested--;
+  if (object instanceof Nested) (object.viommu ?? object.parent).nested--;
+  if (object instanceof Viommu) object.parent.nested--;
+  if (object instanceof EventQueue)
+    object.viommu.eventQueues.splice(object.viommu.eventQueues.indexOf(object), 1);
+  if (object instanceof HwQueue) dropHwQueue(world, object);
   if (object instanceof Vdevice) dropVdevice(object);
   if (object instanceof Ioas) unmap(world, object, { start: 0n, last: LAST });
   world.objects.delete(id);

@@ -10,6 +10,7 @@ import {
   replaceIoas,
 } from './accesses.ts';
 import type { By, Step } from './commands.ts';
+import { EventQueue } from './events.ts';
 import { FaultQueue } from './faults.ts';
 import { changeProcess, checkMap, checkRefs, dropItem } from './maps.ts';
 import { PAGE, refuse } from './memory.ts';
@@ -127,11 +128,11 @@ export function performClient(
   }
 }
 
-const CLOSABLE: readonly string[] = ['ACCESS', 'FAULT', 'dmabuf'];
+const CLOSABLE: readonly string[] = ['ACCESS', 'FAULT', 'VEVENTQ', 'dmabuf'];
 
 function closeOpen(world: World, open: Open | undefined): void {
   if (open instanceof Access) closeAccess(world, open);
-  if (open instanceof FaultQueue) open.isOpen = false;
+  if (open instanceof FaultQueue || open instanceof EventQueue) open.isOpen = false;
 }
 
 function close(world: World, by: By, fd: number): void {
@@ -148,6 +149,10 @@ function end(world: World, killed: boolean): void {
   world.changes++;
   if (killed) mm.end(true);
   for (const open of fds.values()) closeOpen(world, open);
+  for (const each of world.maps.filter((map) => map.by === 1)) {
+    world.maps.splice(world.maps.indexOf(each), 1);
+    each.owner.maps--;
+  }
   if (!killed) mm.end(false);
   world.processes[1] = world.newProcess(1);
 }

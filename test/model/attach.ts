@@ -23,8 +23,21 @@ const fresh = (world: World, space: Ioas, id: number): Hwpt =>
   });
 
 /** The driver knows no dirty tracking for a device: it refuses such a domain for the whole group. */
-function checkDriver(device: Device, hwpt: Table): void {
-  if (hwpt.dirty && device.group.members.some(({ noDirty }) => noDirty)) refuse('EINVAL');
+function checkDriver({ group }: Device, hwpt: Table): void {
+  for (const { noDirty, vdevice } of group.members) {
+    if (hwpt.dirty && noDirty) refuse('EINVAL');
+    if (hwpt instanceof Nested && hwpt.viommu && vdevice?.viommu !== hwpt.viommu) refuse('ENOENT');
+  }
+}
+
+/** Devices learn which virtual IOMMU they are in, and what the guest calls them, when it changes; not when that name does. */
+function enter({ group }: Device, table: Table | undefined): void {
+  const viommu = table instanceof Nested ? table.viommu : undefined;
+  for (const member of group.members) {
+    if (member.viommu === viommu) continue;
+    member.viommu = viommu;
+    member.virtualId = viommu ? (member.vdevice?.virtualId ?? 0n) : 0n;
+  }
 }
 
 /**
@@ -60,6 +73,7 @@ function begin(world: World, device: Device, pasid: number, old?: Table): void {
   const { group } = device;
   const before = group.handles.get(pasid);
   group.handles.set(pasid, { device });
+  if (pasid === 0) enter(device, group.hwpt);
   settlePartial(device);
   if (old) endHandle(world, old, before);
 }
@@ -67,6 +81,7 @@ function begin(world: World, device: Device, pasid: number, old?: Table): void {
 function finish(world: World, device: Device, pasid: number, old: Table): void {
   const before = device.group.handles.get(pasid);
   device.group.handles.delete(pasid);
+  if (pasid === 0) enter(device, undefined);
   settlePartial(device);
   endHandle(world, old, before);
 }

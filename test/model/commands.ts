@@ -144,7 +144,57 @@ export type Command =
       readonly room: number;
     }
   | { readonly op: 'queue_poll'; readonly by: By; readonly fd: Ref }
-  | { readonly op: 'viommu_alloc'; readonly device: Ref; readonly hwpt: Ref }
+  /** `length` bytes of the test driver's data, which begin with `word`; 0: without, and without pages to share. */
+  | {
+      readonly op: 'viommu_alloc';
+      readonly type: number;
+      readonly device: Ref;
+      readonly hwpt: Ref;
+      readonly length: number;
+      readonly word: number;
+    }
+  | {
+      readonly op: 'veventq_alloc';
+      readonly by: By;
+      readonly viommu: Ref;
+      readonly type: number;
+      readonly depth: number;
+    }
+  | { readonly op: 'trigger_vevent'; readonly device: Ref }
+  /** An entry: flags, what the guest calls the device, entry of its cache; `tail`: bytes that nobody knows are not 0. */
+  | {
+      readonly op: 'invalidate_devices';
+      readonly viommu: Ref;
+      readonly otherType: boolean;
+      readonly entryBytes: number;
+      readonly tail: boolean;
+      readonly entries: readonly (readonly number[])[];
+    }
+  | {
+      readonly op: 'check_cache';
+      readonly device: Ref;
+      readonly index: number;
+      readonly value: number;
+    }
+  | {
+      readonly op: 'hw_queue_alloc';
+      readonly viommu: Ref;
+      readonly type: number;
+      readonly index: number;
+      readonly iova: bigint;
+      readonly length: bigint;
+    }
+  /** mmap of the descriptor of /dev/iommu. */
+  | {
+      readonly op: 'shared_map';
+      readonly by: By;
+      readonly offset: bigint;
+      readonly pages: number;
+      readonly shared: boolean;
+      readonly executable: boolean;
+    }
+  /** `map` is the n-th such map. */
+  | { readonly op: 'shared_unmap'; readonly map: number }
   | {
       readonly op: 'vdevice_alloc';
       readonly viommu: Ref;

@@ -12,13 +12,17 @@ import { HwptNested } from '../../src/iommufd/hw_pagetable_nested.ts';
 import { FaultQueue as EngineFaultQueue } from '../../src/iommufd/fault.ts';
 import { Ioas as EngineIoas } from '../../src/iommufd/ioas.ts';
 import { Vdevice as EngineVdevice } from '../../src/iommufd/vdevice.ts';
+import { HwQueue as EngineHwQueue } from '../../src/iommufd/hw_queue.ts';
+import { VeventQueue as EngineEventQueue } from '../../src/iommufd/veventq.ts';
 import { Viommu as EngineViommu } from '../../src/iommufd/viommu.ts';
 import type { IommufdObject } from '../../src/iommufd/objects.ts';
 import { Poll } from '../../src/kernel/file.ts';
 import type { Engine } from './engine.ts';
 import { isSameMapped, type Leaf, leavesOf, type Snapshot, takeSnapshot } from './tables.ts';
 import { HALF, type Page, PAGE } from './memory.ts';
+import { EventQueue } from './events.ts';
 import { type Answer, FaultQueue } from './faults.ts';
+import { HwQueue } from './hw_queues.ts';
 import { Device, Hwpt, Nested, Vdevice, Viommu } from './objects.ts';
 import { type Area, Ioas, length, pageAt, type Range, type Source, translate } from './space.ts';
 import type { World } from './world.ts';
@@ -101,6 +105,16 @@ export class Comparison {
       }
       if (object instanceof EngineViommu && model instanceof Viommu)
         expectSame(`the parent of ${what}`, object.parent.id, model.parent.id);
+      if (object instanceof EngineEventQueue && model instanceof EventQueue) {
+        const isReadable = (object.pollEvents & Poll.IN) !== 0;
+        expectSame(`what poll says of ${what}`, isReadable, model.deliver.length > 0);
+        expectSame(`the virtual IOMMU of ${what}`, object.viommu.id, model.viommu.id);
+        expectSame(`the depth of ${what}`, object.depth, model.depth);
+      }
+      if (object instanceof EngineHwQueue && model instanceof HwQueue) {
+        expectSame(`the address of ${what}`, object.baseAddress, model.iova);
+        expectSame(`the length of ${what}`, object.length, model.length);
+      }
       if (object instanceof EngineVdevice && model instanceof Vdevice) {
         expectSame(`the virtual IOMMU of ${what}`, object.viommu.id, model.viommu.id);
         expectSame(`the device of ${what}`, object.device.id, model.device.id);
@@ -109,6 +123,7 @@ export class Comparison {
       if (object instanceof HwptNested && model instanceof Nested) {
         const { domain } = object;
         expectSame(`the parent of ${what}`, object.parent.id, model.parent.id);
+        expectSame(`the virtual IOMMU of ${what}`, object.viommu?.id, model.viommu?.id);
         const cache = domain instanceof MockNestedDomain ? domain.iotlb.join(' ') : 'none';
         expectSame(`the cache of ${what}`, cache, model.cache.join(' '));
       }
@@ -256,6 +271,11 @@ export class Comparison {
       );
     const bound = model.group.members.filter(({ id }) => id !== 0).length;
     this.models.set(device, model);
+    expectSame(`the cache of ${device.name}`, device.cache.join(' '), model.cache.join(' '));
+    const viommu = device.viommu?.host;
+    const id = viommu instanceof EngineViommu ? viommu.id : undefined;
+    expectSame(`the virtual IOMMU of ${device.name}`, id, model.viommu?.id);
+    expectSame(`what the guest calls ${device.name}`, device.virtualId, model.virtualId);
     expectSame(`faults of ${device.name} on`, device.faultParam !== undefined, model.faultsOn);
     const partial = device.faultParam?.partial.length ?? 0;
     expectSame(`partial requests of ${device.name}`, partial, model.partial.length);

@@ -16,6 +16,8 @@ const SPAN_PAGES = 160;
 export class Draw {
   protected readonly world: World;
   protected readonly prng: Prng;
+  /** Nothing but whole pages is mapped: what hardware queues need. */
+  protected wholePages = false;
 
   constructor(world: World, seed: number) {
     this.world = world;
@@ -48,7 +50,7 @@ export class Draw {
     if (this.chance(60)) return this.pick([0n, 1n, LAST, LAST - 1n, 1n << 40n]) ?? 0n;
     const pages = this.pick([1, 1, 1, 2, 2, 3, 4, 8, 16, 32]) ?? 1;
     let bytes = BigInt(pages) * PAGE_N;
-    if (this.chance(6)) bytes -= 2048n;
+    if (this.chance(6) && !this.wholePages) bytes -= 2048n;
     if (this.chance(60)) bytes += 1n;
     return bytes;
   }
@@ -70,7 +72,7 @@ export class Draw {
     }
     let iova = BASE + BigInt(this.below(SPAN_PAGES)) * PAGE_N;
     if (this.chance(3)) iova &= ~0xffffn;
-    if (this.chance(10)) iova += 2048n;
+    if (this.chance(10) && !this.wholePages) iova += 2048n;
     if (this.chance(60)) iova += 1n;
     return iova;
   }
@@ -79,7 +81,7 @@ export class Draw {
     let page = WINDOW.first + this.below(WINDOW.pages);
     if (this.chance(2)) page &= ~7;
     let va = BigInt(page) * PAGE_N;
-    if (this.chance(10)) va += 2048n;
+    if (this.chance(10) && !this.wholePages) va += 2048n;
     if (this.chance(80)) va += 1n;
     if (this.chance(100)) va = this.pick([0n, LAST, LAST - PAGE_N, 0xdead_f000n]) ?? va;
     return va;

@@ -2,6 +2,7 @@
 /** Draws the steps of page faults and queues. */
 import type { By } from './commands.ts';
 import { Draw } from './draw.ts';
+import { EventQueue } from './events.ts';
 import { FaultQueue, MOST_BYTES } from './faults.ts';
 import type { Device } from './objects.ts';
 import type { QueueStep } from './perform_queue.ts';
@@ -25,18 +26,18 @@ export class DrawQueue extends Draw {
   }
 
   /** An open queue, the process that has it, and its reference. */
-  private queue(): { by: By; fd: number; queue: FaultQueue | undefined } {
+  private queue(): { by: By; fd: number; queue: FaultQueue | EventQueue | undefined } {
     const all = ([0, 1] as const).flatMap((by) => {
-      const open = [...this.world.processes[by].fds].filter(
-        ([, file]) => file instanceof FaultQueue,
+      const open = [...this.world.processes[by].fds].flatMap(([fd, queue]) =>
+        queue instanceof FaultQueue || queue instanceof EventQueue ? [{ fd, queue }] : [],
       );
-      return open.toSorted(([a], [b]) => a - b).map(([, queue], fd) => ({ by, fd, queue }));
+      return open
+        .toSorted((a, b) => a.fd - b.fd)
+        .map(({ queue }, index) => ({ by, fd: index, queue }));
     });
-    const busy = all.filter(({ queue }) => 'deliver' in queue && isBusy(queue));
+    const busy = all.filter(({ queue }) => isBusy(queue));
     const found = this.pick(busy.length > 0 && !this.chance(6) ? busy : all);
-    if (!found || !(found.queue instanceof FaultQueue))
-      return { by: this.by(), fd: this.ref(), queue: undefined };
-    return { ...found, queue: found.queue };
+    return found ?? { by: this.by(), fd: this.ref(), queue: undefined };
   }
 
   protected makeQueue(op: QueueStep['op']): QueueStep {
@@ -60,16 +61,22 @@ export class DrawQueue extends Draw {
         return { op, ...request, flags };
       }
       case 'queue_read': {
-        const { by, fd } = this.queue();
+        const { by, fd, queue } = this.queue();
         const count = this.pick([0, 1, 1, 2, 3, 5, 16]) ?? 1;
-        const bytes = this.chance(15)
-          ? (this.pick([1, 39, 60, MOST_BYTES]) ?? 1)
-          : count * FAULT_BYTES;
-        return { op, by, fd, bytes, room: this.room(FAULT_BYTES) };
+        const events = this.chance(3) ? 12 * count : 8 * count + this.below(5);
+        const records = queue instanceof EventQueue ? events : count * FAULT_BYTES;
+        const bytes = this.chance(15) ? (this.pick([1, 39, 60, MOST_BYTES]) ?? 1) : records;
+        return {
+          op,
+          by,
+          fd,
+          bytes,
+          room: this.room(queue instanceof EventQueue ? 12 : FAULT_BYTES),
+        };
       }
       case 'queue_write': {
         const { by, fd, queue } = this.queue();
-        const cookies = [...(queue?.read.keys() ?? [])];
+        const cookies = queue instanceof FaultQueue ? [...queue.read.keys()] : [];
         const one = (): [number, number] => {
           const cookie = this.chance(12) ? undefined : this.pick(cookies);
           const code = this.chance(12) ? (this.pick([2, 3, 2 ** 32 - 1]) ?? 2) : this.below(2);
@@ -94,4 +101,5 @@ export class DrawQueue extends Draw {
   }
 }
 
-const isBusy = ({ deliver, read }: FaultQueue): boolean => deliver.length > 0 || read.size > 0;
+const isBusy = (queue: FaultQueue | EventQueue): boolean =>
+  queue.deliver.length > 0 || (queue instanceof FaultQueue && queue.read.size > 0);

@@ -13,6 +13,7 @@ import type { IoctlResult } from '../../src/kernel/file.ts';
 import { Capability } from '../../src/kernel/task.ts';
 import { LocalProcess } from '../../src/kernel/local_process.ts';
 import { Iommufd } from '../../src/iommufd/iommufd.ts';
+import type { MmapRegion } from '../../src/iommufd/mmap.ts';
 import type { User } from '../../src/memory/accounting.ts';
 import { LocalFile, LocalMm } from '../../src/memory/local_mm.ts';
 import { Faults } from '../../src/sim/faults.ts';
@@ -64,6 +65,8 @@ export class Engine {
   ];
   readonly clients: [Client, Client];
   readonly devices: EngineDevice[] = [];
+  /** Maps of pages that virtual IOMMUs share. */
+  readonly maps: { readonly by: By; readonly region: MmapRegion }[] = [];
   /** Answers to page faults that devices have got since they were looked at last. */
   answers: EngineAnswer[] = [];
   private readonly setup: Setup;
@@ -138,6 +141,14 @@ export class Engine {
     const bytes = new Uint8Array(pages * PAGE);
     this.tagPages(bytes);
     this.iommufd.memory.write(frame, 0, bytes);
+  }
+
+  /** A process ends, and its maps of shared pages with it. */
+  unmapShared(by: By): void {
+    for (const each of this.maps.filter((map) => map.by === by)) {
+      this.maps.splice(this.maps.indexOf(each), 1);
+      each.region.closed();
+    }
   }
 
   /** Makes an ioctl of the structure's fields; `reply` is the structure as it came back. */

@@ -152,11 +152,6 @@ export function queueAlloc(world: World, step: Step & { op: 'fault_alloc' }): Ou
   return { fault: queue.id, fd: world.install(step.by, queue) };
 }
 
-export function queueAt(world: World, { by, fd }: { by: 0 | 1; fd: number }): FaultQueue {
-  const open = world.processes[by].fds.get(fd);
-  return open instanceof FaultQueue ? open : refuse('SKIP');
-}
-
 /** The object that a fault leads back to: the device, or where it is not bound any more, one that its group is attached through. */
 function deviceIdOf({ device, handle }: FaultGroup): number {
   const { group } = device;
@@ -199,7 +194,7 @@ export function readFaults(queue: FaultQueue, step: Step & { op: 'queue_read' })
     queue.read.set(cookie, group);
     done += size;
   }
-  return { bytes: done, faults: lines.join(', ') };
+  return { bytes: done, records: lines.join(', ') };
 }
 
 export function writeAnswers(

@@ -3,20 +3,22 @@
 import { Prng } from '../../src/base/prng.ts';
 import type { Setup, Step } from './commands.ts';
 import { PAGE_N } from './draw.ts';
-import { DrawDirty } from './draw_dirty.ts';
+import { DrawGuest } from './draw_guest.ts';
 import { PAGE } from './memory.ts';
 import { makesSense } from './sense.ts';
-import { DEVICES, FAULTS, FIRST, DIRTY, FILES_ONLY, THEMES, WEIGHTS } from './themes.ts';
+import { DEVICES, GUESTS, FAULTS, FIRST, DIRTY, FILES_ONLY, THEMES, WEIGHTS } from './themes.ts';
+import { Hwpt, Nested, Viommu } from './objects.ts';
 import { LAST } from './space.ts';
 import { FILES, type World } from './world.ts';
 
-export class Generator extends DrawDirty {
+export class Generator extends DrawGuest {
   private readonly weights: readonly (readonly [Step['op'], number])[];
   private readonly total: number;
   /** Sequences about devices have tables for PASIDs, which would seldom come together otherwise. */
   private readonly isAboutDevices: boolean;
   private readonly isAboutFaults: boolean;
   private readonly isAboutDirty: boolean;
+  private readonly isAboutGuests: boolean;
   /** What it begins with. */
   private readonly first: readonly Step['op'][] | undefined;
   private readonly isAboutFiles: boolean;
@@ -29,6 +31,8 @@ export class Generator extends DrawDirty {
     this.isAboutDevices = theme === DEVICES;
     this.isAboutFaults = theme === FAULTS;
     this.isAboutDirty = theme === DIRTY;
+    this.isAboutGuests = theme === GUESTS;
+    this.wholePages = this.isAboutGuests;
     this.first = FIRST.get(theme);
     this.isAboutFiles = theme === FILES_ONLY;
     const often = this.isAboutDirty ? 5 : 3;
@@ -79,6 +83,8 @@ export class Generator extends DrawDirty {
   private target(): number {
     if (this.isAboutFaults && !this.chance(3))
       return this.table(({ fault }) => fault !== undefined);
+    if (this.isAboutGuests && !this.chance(3))
+      return this.table((each) => each instanceof Nested && each.viommu !== undefined);
     return this.chance(2) ? this.pasidTable() : this.ref();
   }
 
@@ -184,9 +190,10 @@ export class Generator extends DrawDirty {
         const faults = this.wantsFaults();
         let flags = own ? 8 : (this.pick([0, 1, 1, 2, 2, 8, 9, 10, 3, 16]) ?? 0);
         if (this.isAboutDirty && !this.chance(4)) flags = 2;
-        const plain = this.isAboutDirty && !this.chance(4);
-        if (faults && !this.chance(8)) flags &= 8; // others do not go with it
-        flags |= faults;
+        if (this.isAboutGuests && !this.chance(4)) flags = 1;
+        const plain = (this.isAboutDirty || this.isAboutGuests) && !this.chance(4);
+        if (faults && !this.isAboutGuests && !this.chance(8)) flags &= 8; // others do not go with it
+        if (!this.isAboutGuests) flags |= faults;
         // An IOAS, or nothing: a table to nest on is another matter.
         const pt = this.chance(50) ? -1000 : this.below(64);
         const fault = this.faultQueue();
@@ -201,22 +208,32 @@ export class Generator extends DrawDirty {
       }
       case 'nested_alloc': {
         // Never an address space: that is another call.
-        const tables = this.world.sorted().filter(({ kind }) => kind.startsWith('HWPT'));
-        const parents = tables.filter((table) => 'nests' in table && table.nests);
+        const tables = this.world
+          .sorted()
+          .filter(({ kind }) => kind.startsWith('HWPT') || kind === 'VIOMMU');
+        const wanted = this.isAboutGuests && !this.chance(3);
+        const parents = tables.filter(
+          (each) => each instanceof Viommu || (!wanted && each instanceof Hwpt && each.nests),
+        );
         const chosen = this.chance(8) ? undefined : this.pick(parents);
         const parent = chosen ? tables.indexOf(chosen) : this.below(64);
-        const flags = (this.pick([0, 0, 0, 8, 8, 1, 2]) ?? 0) | this.wantsFaults();
-        const length = this.pick([4, 4, 8, 8, 8, 0, 3, 12]) ?? 4;
+        const odd = this.isAboutGuests ? [0, 0, 8] : [0, 0, 0, 8, 8, 1, 2];
+        const flags = (this.pick(odd) ?? 0) | this.wantsFaults();
+        const good = this.isAboutGuests && !this.chance(6);
+        const length = good ? 8 : (this.pick([4, 4, 8, 8, 8, 0, 3, 12]) ?? 4);
         const fault = this.faultQueue();
         return { op, device: this.ref(), parent, flags, fault, length, value: this.below(3) };
       }
-      case 'viommu_alloc': {
-        const tables = this.world.of('HWPT_PAGING');
-        const chosen = this.chance(8) ? undefined : this.pick(tables.filter(({ nests }) => nests));
-        return { op, device: this.ref(), hwpt: chosen ? tables.indexOf(chosen) : this.ref() };
-      }
+      case 'viommu_alloc':
       case 'vdevice_alloc':
-        return { op, viommu: this.ref(), device: this.ref(), virtualId: BigInt(this.below(4)) };
+      case 'veventq_alloc':
+      case 'hw_queue_alloc':
+      case 'trigger_vevent':
+      case 'invalidate_devices':
+      case 'check_cache':
+      case 'shared_map':
+      case 'shared_unmap':
+        return this.makeGuest(op);
       case 'invalidate': {
         const entry = (): [number, number] => [
           this.chance(8) ? this.below(4) : 0,

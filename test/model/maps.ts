@@ -134,6 +134,7 @@ export function slicesOf(space: Ioas, iova: bigint, bytes: bigint): Slice[] {
 export function unmap(world: World, space: Ioas, range: Range): { bytes: bigint; code: string } {
   let bytes = 0n;
   for (const area of space.areas.filter((each) => meets(each, range))) {
+    if ([...area.pieces].some(({ locks }) => locks)) return { bytes, code: 'EBUSY' };
     if (area.start < range.start || area.last > range.last) return { bytes, code: 'ENOENT' };
     if (area.pieces.size > 0) for (const access of space.accesses) dropItems(access, area);
     world.removeArea(area);

@@ -8,15 +8,18 @@ export const HALF = 2048;
 /** A failed call, by the name of its errno. */
 export class Refused extends Error {
   readonly code: string;
+  /** What it answers all the same. */
+  readonly out: Readonly<Record<string, unknown>>;
 
-  constructor(code: string) {
+  constructor(code: string, out: Refused['out'] = {}) {
     super(code);
     this.code = code;
+    this.out = out;
   }
 }
 
-export const refuse = (code: string): never => {
-  throw new Refused(code);
+export const refuse = (code: string, out?: Refused['out']): never => {
+  throw new Refused(code, out);
 };
 
 /** Makes a page's first bytes and those of its second half unlike any other page's. */

@@ -5,8 +5,11 @@ import { MockPagingDomain } from '../../src/drivers/mock/mock_domain.ts';
 import { DIRTY_NO_CLEAR } from '../../src/iommu/domain.ts';
 import { FaultParam, IopfGroup } from '../../src/iommu/io_pgfault.ts';
 import { FaultQueue } from '../../src/iommufd/fault.ts';
+import { HwQueue } from '../../src/iommufd/hw_queue.ts';
 import { IoPagetable } from '../../src/iommufd/io_pagetable.ts';
 import { IovaBitmap } from '../../src/iommufd/iova_bitmap.ts';
+import { MmapRegion } from '../../src/iommufd/mmap.ts';
+import { VeventQueue } from '../../src/iommufd/veventq.ts';
 import { fromText, type Script, toText } from './commands.ts';
 import { Generator } from './generate.ts';
 import { runRandom, runScript, SequenceError, Tally } from './sequence.ts';
@@ -59,17 +62,17 @@ describe('random sequences of calls', () => {
     expect(tally.faults).toBeGreaterThan(WITH_FAULTS * LENGTH * 0.5);
   });
 
-  it('do every kind of step with success', () => {
+  it('do every kind of step with success', { timeout: 60_000 }, () => {
     const tally = new Tally();
     firstFailure(100, false, tally);
     const kinds = new Set([...tally.outcomes.keys()].map((key) => key.split(' ')[0]));
     const never = [...kinds].filter((kind) => !tally.outcomes.has(`${kind} OK`));
     expect(never).toEqual([]);
-    expect(kinds.size).toBe(55);
+    expect(kinds.size).toBe(62);
   });
 });
 
-describe('an engine that is broken', () => {
+describe('an engine that is broken', { timeout: 60_000 }, () => {
   it('is noticed where a domain keeps a page that was unmapped, and the sequence is shrunk', () => {
     const { unmap } = MockPagingDomain.prototype;
     vi.spyOn(MockPagingDomain.prototype, 'unmap').mockImplementation(function (
@@ -154,6 +157,29 @@ describe('an engine that is broken', () => {
       set.call(this, frame, Math.max(1, frames - 1));
     });
     expect(firstFailure(160, false)?.message).toMatch(/of bitmap is/);
+  });
+
+  it('is noticed where a lost event has no number', () => {
+    const { report } = VeventQueue.prototype;
+    vi.spyOn(VeventQueue.prototype, 'report').mockImplementation(function (
+      this: VeventQueue,
+      data,
+    ) {
+      return Reflect.get(this, 'events') === this.depth ? 0 : report.call(this, data);
+    });
+    expect(firstFailure(160, false)?.message).toMatch(
+      /records is|bytes is|poll says|EFAULT|EINVAL/,
+    );
+  });
+
+  it('is noticed where a hardware queue does not hold the one before it', () => {
+    vi.spyOn(HwQueue.prototype, 'hold').mockImplementation(() => undefined);
+    expect(firstFailure(160, false)?.message).toMatch(/users of object/);
+  });
+
+  it('is noticed where a map of shared pages does not hold its owner', () => {
+    vi.spyOn(MmapRegion.prototype, 'opened').mockImplementation(() => undefined);
+    expect(firstFailure(160, false)?.message).toMatch(/users of object/);
   });
 
   it('is noticed where a reservation outlives its device', () => {

@@ -3,7 +3,8 @@
 import type { Outcome } from './outcome.ts';
 import type { Step } from './commands.ts';
 import { refuse } from './memory.ts';
-import { Hwpt, Nested } from './objects.ts';
+import { invalidateDevices } from './guests.ts';
+import { Hwpt, Nested, Viommu } from './objects.ts';
 import type { World } from './world.ts';
 
 const FOR_PASIDS = 8;
@@ -18,7 +19,9 @@ export function nestedAlloc(
   respond: () => void,
 ): Outcome['out'] {
   world.get(step.device, 'DEVICE');
-  const parent = world.objects.get(step.parent);
+  const object = world.objects.get(step.parent);
+  const viommu = object instanceof Viommu ? object : undefined;
+  const parent = viommu ? viommu.parent : object;
   if (!(parent instanceof Hwpt)) return refuse('EINVAL');
   if (step.flags & ~(FOR_PASIDS | FAULTS)) refuse('EOPNOTSUPP');
   if (step.length === 0) refuse('EOPNOTSUPP'); // no data at all
@@ -26,9 +29,9 @@ export function nestedAlloc(
   if (step.length < DATA.least || step.length > DATA.most) refuse('EINVAL');
   const pasid = (step.flags & FOR_PASIDS) !== 0;
   const fault = step.flags & FAULTS ? world.get(step.fault, 'FAULT') : undefined;
-  const nested = new Nested(world.freeId(), parent, { pasid, value: step.value, fault });
+  const nested = new Nested(world.freeId(), parent, { pasid, value: step.value, fault, viommu });
   respond();
-  parent.nested++;
+  (viommu ?? parent).nested++;
   if (fault) fault.tables++;
   world.objects.set(nested.id, nested);
   return { hwpt: nested.id };
@@ -37,29 +40,36 @@ export function nestedAlloc(
 /** Entries before a bad one are done. How many is written back whatever happens, and an EFAULT of that comes before all else. */
 export function invalidate(
   world: World,
-  step: Step & { op: 'invalidate' },
-  respond: () => void,
-): void {
-  const object = world.objects.get(step.hwpt);
-  let bad = object === undefined ? 'ENOENT' : undefined;
-  if (object !== undefined && (!(object instanceof Nested) || step.otherType)) bad = 'EINVAL';
-  if (object instanceof Nested && bad === undefined) bad = carryOut(object.cache, step.entries);
-  respond();
-  if (bad !== undefined) refuse(bad);
+  step: Step & { op: 'invalidate' | 'invalidate_devices' },
+): Outcome['out'] {
+  const { bad, handled } = carryOut(world, step);
+  if (step.readOnly) refuse('EFAULT');
+  return bad === undefined ? { handled } : refuse(bad, { handled });
 }
 
-/** What the first bad entry is refused with. */
-function carryOut(
-  cache: number[],
-  entries: readonly (readonly [flags: number, index: number])[],
-): string | undefined {
-  for (const [flags, index] of entries) {
-    if (flags & ~ALL) return 'EOPNOTSUPP';
-    if (index >= cache.length) return 'EINVAL';
+interface Done {
+  /** What the first bad entry is refused with. */
+  readonly bad: string | undefined;
+  readonly handled: number;
+}
+
+function carryOut(world: World, step: Step & { op: 'invalidate' | 'invalidate_devices' }): Done {
+  const object = world.objects.get(step.op === 'invalidate' ? step.hwpt : step.viommu);
+  if (!object) return { bad: 'ENOENT', handled: 0 };
+  if (step.op === 'invalidate')
+    return object instanceof Nested ? invalidateTable(object, step) : { bad: 'EINVAL', handled: 0 };
+  return object instanceof Viommu ? invalidateDevices(object, step) : { bad: 'EINVAL', handled: 0 };
+}
+
+function invalidateTable({ cache }: Nested, step: Step & { op: 'invalidate' }): Done {
+  if (step.otherType) return { bad: 'EINVAL', handled: 0 };
+  for (const [handled, [flags, index]] of step.entries.entries()) {
+    if (flags & ~ALL) return { bad: 'EOPNOTSUPP', handled };
+    if (index >= cache.length) return { bad: 'EINVAL', handled };
     if (flags & ALL) cache.fill(0);
     else cache[index] = 0;
   }
-  return undefined;
+  return { bad: undefined, handled: step.entries.length };
 }
 
 export function checkCache(world: World, step: Step & { op: 'check_iotlb' }): void {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The model's objects beside address spaces, and who is attached to what. */
+import type { EventQueue } from './events.ts';
 import type { FaultQueue, PageRequest } from './faults.ts';
+import type { HwQueue } from './hw_queues.ts';
 import type { File, Mm, User } from './memory.ts';
 import type { DmaBuf, Ioas, Piece, Range } from './space.ts';
 
@@ -60,6 +62,8 @@ export class Nested {
   readonly kind = 'HWPT_NESTED';
   readonly id: number;
   readonly parent: Hwpt;
+  /** What it was made through. */
+  readonly viommu: Viommu | undefined;
   readonly pasidCompatible: boolean;
   readonly automatic = false;
   readonly dirty = false;
@@ -70,11 +74,17 @@ export class Nested {
   constructor(
     id: number,
     parent: Hwpt,
-    options: { pasid: boolean; value: number; fault: FaultQueue | undefined },
+    options: {
+      pasid: boolean;
+      value: number;
+      fault: FaultQueue | undefined;
+      viommu: Viommu | undefined;
+    },
   ) {
     this.id = id;
     this.parent = parent;
     const { pasid, value, fault } = options;
+    this.viommu = options.viommu;
     this.pasidCompatible = pasid;
     this.cache = [value, value, value, value];
     this.fault = fault;
@@ -96,14 +106,26 @@ export class Viommu {
   readonly id: number;
   readonly parent: Hwpt;
   readonly devices = new Map<bigint, Vdevice>();
+  /** Tables of guests that were made through it. */
+  nested = 0;
+  readonly eventQueues: EventQueue[] = [];
+  /** By their index. */
+  readonly hwQueues: (HwQueue | undefined)[] = [];
+  /** Where its pages are in the descriptor, if it shares any, what they begin with, and how often they are mapped. */
+  readonly offset: bigint | undefined;
+  readonly word: number;
+  maps = 0;
 
-  constructor(id: number, parent: Hwpt) {
+  constructor(id: number, parent: Hwpt, options: { offset: bigint | undefined; word: number }) {
     this.id = id;
     this.parent = parent;
+    this.offset = options.offset;
+    this.word = options.word;
   }
 
   get users(): number {
-    return 1 + this.devices.size;
+    const queues = this.eventQueues.length + this.hwQueues.filter((queue) => queue).length;
+    return 1 + this.devices.size + this.nested + queues + this.maps;
   }
 }
 
@@ -155,6 +177,10 @@ export class Device {
   readonly reserved: readonly Range[];
   /** What a guest has of it. */
   vdevice: Vdevice | undefined = undefined;
+  /** The virtual IOMMU of the table it is in, and what the guest called it when it was put there; 0: nothing. */
+  viommu: Viommu | undefined = undefined;
+  virtualId = 0n;
+  readonly cache: number[] = [0xbaddad, 0xbaddad, 0xbaddad, 0xbaddad];
   /** It is a virtual function, whose faults are its physical function's too. */
   readonly sharesFaults: boolean;
   /** Taken out of the machine: answers do not find it any more. */
@@ -224,19 +250,29 @@ export class Access {
   space: Ioas;
   items: Item[] = [];
   nextItem = 0;
+  /** Of a hardware queue: no unmap takes what it holds. */
+  readonly locks: boolean;
 
-  constructor(id: number, space: Ioas, pins: boolean) {
+  constructor(id: number, space: Ioas, pins: boolean, locks = false) {
     this.id = id;
     this.space = space;
     this.pins = pins;
+    this.locks = locks;
   }
 }
 
-export type Object_ = Ioas | Table | FaultQueue | Viommu | Vdevice | Device | Mock | Access;
+export type Object_ =
+  Ioas | Table | FaultQueue | Viommu | Vdevice | EventQueue | HwQueue | Device | Mock | Access;
 
 /** What a descriptor stands for. */
 export type Open =
-  { readonly kind: 'iommufd' } | File | DmaBuf | Access | FaultQueue | { readonly kind: 'pipe' };
+  | { readonly kind: 'iommufd' }
+  | File
+  | DmaBuf
+  | Access
+  | FaultQueue
+  | EventQueue
+  | { readonly kind: 'pipe' };
 
 export interface Process {
   readonly mm: Mm;

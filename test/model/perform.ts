@@ -4,7 +4,6 @@ import * as test from '../../src/abi/iommufd_test.ts';
 import {
   IOMMU_HWPT_DATA_SELFTEST,
   IOMMU_HWPT_INVALIDATE_DATA_SELFTEST,
-  IOMMU_VIOMMU_TYPE_SELFTEST,
 } from '../../src/abi/iommufd_test_types.ts';
 import { ErrnoError, errnoName } from '../../src/base/errno.ts';
 import { NO_PASID } from '../../src/iommu/device.ts';
@@ -17,6 +16,7 @@ import { DATA, type Engine, uapi } from './engine.ts';
 import { PAGE } from './memory.ts';
 import { answer, done, type EngineOutcome, type Outcome } from './outcome.ts';
 import { performDirty } from './perform_dirty.ts';
+import { performGuest } from './perform_guest.ts';
 import { performQueue } from './perform_queue.ts';
 import { FIRST_FD, FILES } from './world.ts';
 
@@ -109,19 +109,16 @@ export function perform(engine: Engine, step: Step): EngineOutcome {
       return hwptAlloc(engine, step);
     case 'nested_alloc':
       return nestedAlloc(engine, step);
-    case 'viommu_alloc': {
-      const fields = { type: IOMMU_VIOMMU_TYPE_SELFTEST, dev_id: step.device, hwpt_id: step.hwpt };
-      const { IOMMU_VIOMMU_ALLOC, iommu_viommu_alloc } = uapi;
-      const call = engine.ioctl(0, IOMMU_VIOMMU_ALLOC, iommu_viommu_alloc, fields, readOnly);
-      return answer(call, ({ out_viommu_id: viommu }) => ({ viommu }));
-    }
-    case 'vdevice_alloc': {
-      const { viommu: viommu_id, device: dev_id, virtualId: virt_id } = step;
-      const { IOMMU_VDEVICE_ALLOC, iommu_vdevice_alloc } = uapi;
-      const fields = { viommu_id, dev_id, virt_id };
-      const call = engine.ioctl(0, IOMMU_VDEVICE_ALLOC, iommu_vdevice_alloc, fields, readOnly);
-      return answer(call, ({ out_vdevice_id: vdevice }) => ({ vdevice }));
-    }
+    case 'viommu_alloc':
+    case 'vdevice_alloc':
+    case 'veventq_alloc':
+    case 'hw_queue_alloc':
+    case 'trigger_vevent':
+    case 'invalidate_devices':
+    case 'check_cache':
+    case 'shared_map':
+    case 'shared_unmap':
+      return performGuest(engine, step);
     case 'invalidate':
       return invalidate(engine, step);
     case 'change_process':
@@ -209,9 +206,9 @@ function invalidate(engine: Engine, step: Step & { op: 'invalidate' }): EngineOu
     entry_num: step.entries.length,
   };
   const { IOMMU_HWPT_INVALIDATE, iommu_hwpt_invalidate } = uapi;
-  return answer(
-    engine.ioctl(0, IOMMU_HWPT_INVALIDATE, iommu_hwpt_invalidate, fields, step.readOnly),
-  );
+  const call = engine.ioctl(0, IOMMU_HWPT_INVALIDATE, iommu_hwpt_invalidate, fields, step.readOnly);
+  const handled = step.readOnly ? {} : { handled: call.reply.entry_num };
+  return { ...answer(call), out: handled };
 }
 
 type TestStep = Extract<
@@ -359,6 +356,7 @@ function performLocal(engine: Engine, step: LocalStep): EngineOutcome {
     }
     case 'end': {
       const { process, mm } = engine.clients[1];
+      engine.unmapShared(1);
       if (step.killed) {
         mm.kill();
         // Its memory is gone already when the kernel closes its files.

@@ -5,6 +5,7 @@ import { errnoName } from '../../src/base/errno.ts';
 import { reportDeviceFault } from '../../src/iommu/io_pgfault.ts';
 import { IommufdDevice } from '../../src/iommufd/device.ts';
 import { EventQueueFile } from '../../src/iommufd/eventq.ts';
+import { VeventQueue } from '../../src/iommufd/veventq.ts';
 import type { Step } from './commands.ts';
 import { ARG_END, DATA, type Engine, uapi } from './engine.ts';
 import { answer, done, type EngineOutcome } from './outcome.ts';
@@ -84,11 +85,30 @@ function useQueue(
   engine.sim.assertNothingHeld();
   if (moved < 0) return { code: errnoName(-moved), out: {}, why: file.refusal };
   if (step.op === 'queue_write') return { ...done, out: { bytes: moved } };
+  const { queue } = file;
+  const records = queue instanceof VeventQueue ? eventsIn : faultsIn;
+  return { ...done, out: { bytes: moved, records: records(view, at, at + moved).join(', ') } };
+}
+
+function faultsIn(view: DataView, at: number, end: number): string[] {
   const faults: string[] = [];
-  for (let offset = at; offset < at + moved; offset += FAULT_BYTES) {
+  for (let offset = at; offset < end; offset += FAULT_BYTES) {
     const fault = uapi.iommu_hwpt_pgfault.on(view, offset);
     const { flags, dev_id, pasid, grpid, perm, addr, length, cookie } = fault;
     faults.push([flags, dev_id, pasid, grpid, perm, addr, length, cookie].join(' '));
   }
-  return { ...done, out: { bytes: moved, faults: faults.join(', ') } };
+  return faults;
+}
+
+/** Each with what the guest calls the device, or `-` where events were lost. */
+function eventsIn(view: DataView, at: number, end: number): string[] {
+  const events: string[] = [];
+  for (let offset = at; offset < end;) {
+    const { flags, sequence } = uapi.iommufd_vevent_header.on(view, offset);
+    offset += uapi.iommufd_vevent_header.size;
+    const isLost = flags === uapi.IOMMU_VEVENTQ_FLAG_LOST_EVENTS;
+    events.push([flags, sequence, isLost ? '-' : view.getUint32(offset, true)].join(' '));
+    if (!isLost) offset += test.iommu_viommu_event_selftest.size;
+  }
+  return events;
 }

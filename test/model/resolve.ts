@@ -1,6 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Step } from './commands.ts';
-import type { World } from './world.ts';
+import { Nested } from './objects.ts';
+import { MISSING, type World } from './world.ts';
+
+/**
+ * A table for devices that share a group. None of a virtual IOMMU: where the test driver refuses it for one device, the way back of those
+ * before it can be closed, as their names are looked up again.
+ */
+function sharedTable(world: World, ref: number): number {
+  const id = world.idOf(ref, 'IOAS', 'HWPT_PAGING', 'HWPT_NESTED');
+  const table = world.objects.get(id);
+  return table instanceof Nested && table.viommu ? MISSING : id;
+}
 
 /** References turned into ids and descriptors, as they are now. */
 export function resolve(world: World, step: Step): Step {
@@ -27,9 +38,10 @@ export function resolve(world: World, step: Step): Step {
     case 'add_reserved':
     case 'access_create':
       return { ...step, ioas: world.idOf(step.ioas, 'IOAS') };
-    case 'mock':
     case 'device_attach':
     case 'device_replace':
+      return { ...step, pt: sharedTable(world, step.pt) };
+    case 'mock':
       return { ...step, pt: world.idOf(step.pt, 'IOAS', 'HWPT_PAGING', 'HWPT_NESTED') };
     case 'pasid_detach':
       return { ...step, mock: world.idOf(step.mock, 'SELFTEST') };
@@ -53,16 +65,22 @@ export function resolve(world: World, step: Step): Step {
       return {
         ...step,
         device: world.idOf(step.device, 'DEVICE'),
-        parent: world.idOf(step.parent, 'HWPT_PAGING', 'HWPT_NESTED'),
+        parent: world.idOf(step.parent, 'HWPT_PAGING', 'HWPT_NESTED', 'VIOMMU'),
         fault: world.idOf(step.fault, 'FAULT'),
       };
+    case 'veventq_alloc':
+    case 'invalidate_devices':
+    case 'hw_queue_alloc':
+      return { ...step, viommu: world.idOf(step.viommu, 'VIOMMU') };
+    case 'trigger_vevent':
+    case 'check_cache':
     case 'trigger_iopf':
     case 'page_request':
       return { ...step, device: world.idOf(step.device, 'DEVICE') };
     case 'queue_read':
     case 'queue_write':
     case 'queue_poll':
-      return { ...step, fd: world.fdOf(step.fd, step.by, ['FAULT']) };
+      return { ...step, fd: world.fdOf(step.fd, step.by, ['FAULT', 'VEVENTQ']) };
     case 'viommu_alloc':
       return {
         ...step,
@@ -95,7 +113,10 @@ export function resolve(world: World, step: Step): Step {
     case 'access_rw':
       return { ...step, fd: world.fdOf(step.fd, step.by, ['ACCESS']) };
     case 'close':
-      return { ...step, fd: world.fdOf(step.fd, step.by, ['ACCESS', 'FAULT', 'dmabuf']) };
+      return {
+        ...step,
+        fd: world.fdOf(step.fd, step.by, ['ACCESS', 'FAULT', 'VEVENTQ', 'dmabuf']),
+      };
     case 'dmabuf_revoke':
       return { ...step, fd: world.fdOf(step.fd, step.by, ['dmabuf']) };
     default:

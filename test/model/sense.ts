@@ -50,15 +50,31 @@ export function makesSense(world: World, op: Step['op'], isAboutFiles: boolean):
     case 'page_request':
       return world.of('DEVICE').some((each) => each.faultsOn);
     case 'queue_read':
-      return world.of('FAULT').some(({ isOpen, deliver }) => isOpen && deliver.length > 0);
+      return [...world.of('FAULT'), ...world.of('VEVENTQ')].some(
+        ({ isOpen, deliver }) => isOpen && deliver.length > 0,
+      );
     case 'queue_write':
       return world.of('FAULT').some(({ isOpen, read }) => isOpen && read.size > 0);
     case 'queue_poll':
-      return world.of('FAULT').some(({ isOpen }) => isOpen);
+      return [...world.of('FAULT'), ...world.of('VEVENTQ')].some(({ isOpen }) => isOpen);
     case 'viommu_alloc':
       return world.of('HWPT_PAGING').some(({ nests }) => nests) && world.of('VIOMMU').length < 3;
     case 'vdevice_alloc':
       return world.of('VIOMMU').length > 0 && world.of('DEVICE').length > 0;
+    case 'veventq_alloc':
+      return world.of('VIOMMU').some(({ eventQueues }) => eventQueues.length < 2);
+    case 'trigger_vevent':
+      return world.of('DEVICE').some(({ viommu }) => viommu !== undefined);
+    case 'invalidate_devices':
+      return world.of('VIOMMU').some(({ devices }) => devices.size > 0);
+    case 'check_cache':
+      return world.of('DEVICE').length > 0;
+    case 'hw_queue_alloc':
+      return world.of('VIOMMU').some(({ parent }) => parent.space.areas.length > 0);
+    case 'shared_map':
+      return world.maps.length < 3 && world.of('VIOMMU').length > 0;
+    case 'shared_unmap':
+      return world.maps.length > 0;
     case 'invalidate':
     case 'check_iotlb':
       return world.of('HWPT_NESTED').length > 0;

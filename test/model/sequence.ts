@@ -47,7 +47,12 @@ export class SequenceError extends Error {
 const MOST_FAULTS = 10_000;
 
 /** Steps that go on without the memory they asked for, or are done in part: the model is told what fails. */
-const SURVIVING: readonly Step['op'][] = ['trigger_iopf', 'page_request', 'queue_read'];
+const SURVIVING: readonly Step['op'][] = [
+  'trigger_iopf',
+  'page_request',
+  'queue_read',
+  'trigger_vevent',
+];
 
 class Sequence {
   readonly world: World;
@@ -120,6 +125,7 @@ class Sequence {
     const processes = engine.clients.map(({ process, mm }) => ({ process, mm }));
     if (setup.seed % 2 === 0) processes.reverse();
     if (setup.seed % 3 === 0) engine.clients[0].process.close(engine.fd);
+    for (const by of [0, 1] as const) engine.unmapShared(by);
     for (const { process, mm } of processes) {
       if (setup.seed % 5 === 0) mm.kill();
       process.exit();

@@ -48,6 +48,8 @@ export interface Piece {
   readonly area: Area;
   readonly first: number;
   readonly last: number;
+  /** It is not taken away by an unmap. */
+  readonly locks: boolean;
 }
 
 export interface Area extends Range {

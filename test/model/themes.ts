@@ -24,6 +24,13 @@ export const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
   ['nested_alloc', 5],
   ['viommu_alloc', 3],
   ['vdevice_alloc', 5],
+  ['veventq_alloc', 2],
+  ['trigger_vevent', 10],
+  ['invalidate_devices', 3],
+  ['check_cache', 1],
+  ['hw_queue_alloc', 4],
+  ['shared_map', 2],
+  ['shared_unmap', 1],
   ['dirty_track', 3],
   ['dirty_mark', 8],
   ['dirty_read', 8],
@@ -72,6 +79,16 @@ export const FAULTS = [
   'pasid',
   'device',
 ];
+export const GUESTS = [
+  'mock',
+  'nested',
+  'v',
+  'trigger_vevent',
+  'queue_read',
+  'hw_queue',
+  'invalidate_devices',
+  'shared',
+];
 export const DIRTY = ['dirty', 'hwpt_alloc', 'dmabuf_get'];
 /** Only maps of files can change hands, so a sequence that has others never gets far with that. */
 export const FILES_ONLY = ['map_file', 'change_process', 'mock'];
@@ -88,11 +105,29 @@ export const THEMES: readonly (readonly string[])[] = [
   FAULTS,
   FAULTS,
   DIRTY,
+  GUESTS,
+  GUESTS,
 ];
 
 /** What sequences of some themes begin with, so that what they are about is soon under way. */
 export const FIRST: ReadonlyMap<readonly string[], readonly Step['op'][]> = new Map([
   [FAULTS, ['ioas_alloc', 'fault_alloc', 'mock', 'hwpt_alloc', 'mock_replace', 'trigger_iopf']],
+  [
+    GUESTS,
+    [
+      'ioas_alloc',
+      'map',
+      'mock',
+      'hwpt_alloc',
+      'viommu_alloc',
+      'vdevice_alloc',
+      'veventq_alloc',
+      'nested_alloc',
+      'mock_replace',
+      'trigger_vevent',
+      'hw_queue_alloc',
+    ],
+  ],
   [
     DIRTY,
     [

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The model as a whole: two processes, three files, the objects by id, the devices. */
 import type { By, Ref, Setup } from './commands.ts';
+import type { EventQueue } from './events.ts';
 import type { Answer, FaultQueue } from './faults.ts';
+import type { HwQueue } from './hw_queues.ts';
 import {
   type AccountMode,
   type File,
@@ -40,7 +42,8 @@ export const FILES = [
 ] as const;
 export const FIRST_FD = 3;
 
-const MISSING = 9999;
+/** An id, and a descriptor, that is never there. */
+export const MISSING = 9999;
 
 type Kinds = {
   IOAS: Ioas;
@@ -49,6 +52,8 @@ type Kinds = {
   VIOMMU: Viommu;
   VDEVICE: Vdevice;
   FAULT: FaultQueue;
+  VEVENTQ: EventQueue;
+  HW_QUEUE: HwQueue;
   DEVICE: Device;
   SELFTEST: Mock;
   ACCESS: Access;
@@ -65,6 +70,8 @@ export class World {
   /** The devices of `device_*` commands, in order of creation. */
   readonly devices: Device[] = [];
   mode: Exclude<AccountMode, 'none'> = 'user';
+  /** Maps of pages that virtual IOMMUs share. */
+  readonly maps: { readonly by: By; readonly owner: Viommu }[] = [];
   /** Answers to page faults that devices have got since they were looked at last. */
   answers: Answer[] = [];
   /** Counts what could have changed translations and pins, so that they are compared only then. */
