@@ -13,8 +13,8 @@ import type { PhysicalMemory } from './physical_memory.ts';
 
 /**
  * From a requester (and PASID) to how it is translated: root, context, PASID directory and PASID table entries, and the caches of the
- * last two. Layouts: Linux drivers/iommu/intel/iommu.h and pasid.h, QEMU hw/i386/intel_iommu_internal.h; VirtualBox
- * include/VBox/iommu-intel.h for reserved fields.
+ * last two: VTD-5.10 §9.1 to VTD-5.10 §9.6. What Linux writes although a unit without second stage has it reserved, AW of a PASID entry,
+ * is let pass.
  */
 
 /** How requests of one requester and PASID are translated, or why not. */
@@ -115,6 +115,10 @@ export class Bindings {
     return this.#mode === 1;
   }
 
+  get isLegacy(): boolean {
+    return this.#mode === 0;
+  }
+
   /** The unit has the mode that was asked for. */
   get isKnown(): boolean {
     return this.#mode === 0 || (this.#mode === 1 && this.#caps.isScalable);
@@ -169,26 +173,33 @@ export class Bindings {
     let context = this.#contexts[(sid ^ (sid >>> 8)) & (CONTEXT_LINES - 1)];
     if (context === undefined || context.sid !== sid) context = this.#readContext(sid);
     if (context.binding !== undefined && pasid === NO_PASID) return context.binding;
-    if (context.fault !== 0 || this.#mode !== 1) return this.#refusal(context, pasid);
+    if (context.fault !== 0) return this.#refusal(context, pasid, context.fault);
+    if (this.#mode !== 1) return this.#refusal(context, pasid, Fault.SM_PASID_IN_LEGACY);
     const isPlain = pasid === NO_PASID;
+    if (!isPlain) {
+      const reason = this.#pasidRefusal(context, pasid);
+      if (reason !== 0) return this.#refusal(context, pasid, reason);
+    }
     const wanted = isPlain ? context.ridPasid : pasid;
     const line = this.#pasids[(wanted ^ (sid << 2)) & (PASID_LINES - 1)];
-    // Requests with and without PASID may share an entry, and differ in privilege.
     if (line !== undefined && line.sid === sid && line.pasid === wanted) {
-      if (
-        isPlain
-          ? context.ridPriv === (line.addedAccess !== 0)
-          : context.pasids && line.addedAccess === 0
-      ) {
-        return line;
-      }
+      const isPrivileged = isPlain && context.ridPriv;
+      if (isPrivileged === (line.addedAccess !== 0)) return line;
     }
     return this.#readPasid(context, wanted, isPlain);
   }
 
-  #refusal(context: Context, pasid: number): Binding {
+  /** Why a request with a PASID is refused before any entry of it is looked at; else 0. */
+  #pasidRefusal(context: Context, pasid: number): number {
+    if (!context.pasids) return Fault.SM_PASID_DISABLED;
+    if (pasid >>> 6 >= context.directoryEntries) return Fault.SM_PASID_TOO_LARGE;
+    if (pasid === context.ridPasid) return Fault.SM_RID_PASID;
+    return pasid >= this.#caps.pasidEnd ? Fault.SM_PASID_BEYOND_PSS : 0;
+  }
+
+  #refusal(context: Context, pasid: number, reason: number): Binding {
     const refused = new Binding(context.sid, Math.max(pasid, 0));
-    refused.fault = context.fault === 0 ? Fault.SM_PASID_IN_LEGACY : context.fault;
+    refused.fault = reason;
     if (this.#mode === 0 && pasid !== NO_PASID) refused.fault = Fault.SM_PASID_IN_LEGACY;
     refused.fpd = context.fpd;
     return refused;
@@ -326,6 +337,7 @@ export class Bindings {
     context.ridPriv = (lo2 & 0x10_0000) !== 0;
     context.ats = (lo & 4) !== 0;
     context.pasids = (lo & 8) !== 0;
+    const asksPages = (lo & 0x10) !== 0;
     const reserved =
       (lo & 0x1e0) |
       (hi & this.#beyondHaw) |
@@ -334,14 +346,13 @@ export class Bindings {
       rest |
       (caps.hasRidPasid ? 0 : context.ridPasid) |
       (context.ridPriv && !caps.hasRidPriv ? 1 : 0) |
+      (context.ats && !caps.hasDeviceTlbs ? 1 : 0) |
+      (asksPages && !caps.hasPageRequests ? 1 : 0) |
       (context.pasids && !caps.hasPasid ? 1 : 0);
-    context.pages = (lo & 0x10) !== 0;
+    context.pages = asksPages;
     if ((lo & 1) === 0) context.fault = Fault.SM_CONTEXT_NOT_PRESENT;
     else if (reserved !== 0) context.fault = Fault.SM_CONTEXT_RESERVED;
-    else if (
-      (context.ats && !caps.hasDeviceTlbs) ||
-      (context.pages && !(context.ats && caps.hasPageRequests))
-    ) {
+    else if ((asksPages && !context.ats) || context.ridPasid >>> 6 >= context.directoryEntries) {
       context.fault = Fault.SM_CONTEXT_INVALID;
     }
   }
@@ -352,21 +363,16 @@ export class Bindings {
     binding.reasons = SCALABLE_REASONS;
     binding.allowsAts = context.ats;
     if (isPlain && context.ridPriv) binding.addedAccess = Access.PRIVILEGED;
-    binding.fault = this.#pasidEntry(context, binding, isPlain);
+    binding.fault = this.#pasidEntry(context, binding);
     if (binding.fault === 0 || this.#caps.hasCachingMode) {
       this.#pasids[(pasid ^ (context.sid << 2)) & (PASID_LINES - 1)] = binding;
     }
     return binding;
   }
 
-  #pasidEntry(context: Context, binding: Binding, isPlain: boolean): number {
+  #pasidEntry(context: Context, binding: Binding): number {
     const { pasid } = binding;
-    if (!isPlain && !context.pasids) return Fault.SM_PASID_DISABLED;
     const slot = pasid >>> 6;
-    const isTooWide = this.#caps.hasPasid && pasid >= this.#caps.pasidEnd;
-    if (slot >= context.directoryEntries || isTooWide) {
-      return isPlain ? Fault.SM_RID_PASID : Fault.SM_PASID_TOO_LARGE;
-    }
     if (!this.#read(context.directory + (slot >>> 9), slot & 511)) return Fault.SM_DIRECTORY_ACCESS;
     const directory = this.#lo;
     binding.fpd ||= (directory & 2) !== 0;
@@ -385,7 +391,7 @@ export class Bindings {
   }
 
   #takePasidEntry(binding: Binding, words: readonly number[]): number {
-    const [lo = 0, hi = 0, lo2 = 0, , lo3 = 0, hi3 = 0] = words;
+    const [lo = 0, hi = 0, lo2 = 0, hi2 = 0, lo3 = 0, hi3 = 0] = words;
     const caps = this.#caps;
     const pgtt = (lo >>> 6) & 7;
     const usesSecond = pgtt === Pgtt.SECOND || pgtt === Pgtt.NESTED;
@@ -393,16 +399,19 @@ export class Bindings {
     const [pwsnp, pgsnp, ssade] = [(lo2 >>> 23) & 1, (lo2 >>> 24) & 1, (lo >>> 9) & 1];
     const reserved =
       (lo & 0xc20) |
-      (lo2 & 0x7f_0000) |
+      (lo2 & 0xf87f_0000) |
       (lo2 & 0xffff & ~caps.domainMask) |
-      (usesSecond ? hi & this.#beyondHaw : 0) |
-      (usesFirst ? (lo3 & 0xf00) | (pgtt === Pgtt.FIRST ? hi3 & this.#beyondHaw : 0) : 0) |
+      (lo3 & 0xf00) |
+      ((hi | hi3) & this.#beyondHaw) |
+      (caps.hasMemoryTypes ? 0 : (lo2 & 0x600_0000) | hi2) |
+      (caps.hasSecondStage ? 0 : hi | (lo & 0xffff_f000)) |
+      (caps.hasFirstStage ? 0 : hi3 | (lo3 & 0xffff_f01c)) |
       (pwsnp !== 0 && !caps.walksCoherently ? 1 : 0) |
       (pgsnp !== 0 && !caps.hasSnoopControl ? 1 : 0) |
-      (ssade !== 0 && !caps.hasSecondStageDirty ? 1 : 0) |
-      (usesFirst && (lo3 & 1) !== 0 && !caps.hasSupervisor ? 1 : 0) |
-      (usesFirst && (lo3 & 2) !== 0 && !caps.hasExecute ? 1 : 0) |
-      (usesFirst && (lo3 & 0x80) !== 0 && !caps.hasExtendedAccess ? 1 : 0) |
+      (ssade !== 0 && !(caps.hasSecondStageDirty && caps.hasSecondStage) ? 1 : 0) |
+      ((lo3 & 1) !== 0 && !caps.hasSupervisor ? 1 : 0) |
+      ((lo3 & 2) !== 0 && !caps.hasExecute ? 1 : 0) |
+      ((lo3 & 0x80) !== 0 && !caps.hasExtendedAccess ? 1 : 0) |
       words.slice(6).reduce((all, one) => all | one, 0);
     if (reserved !== 0) return Fault.SM_PASID_RESERVED;
     const width = (lo >>> 2) & 7;
@@ -420,12 +429,13 @@ export class Bindings {
     binding.snoopsWalk = pwsnp !== 0;
     binding.forcesSnoop = pgsnp !== 0;
     binding.ssade = usesSecond && ssade !== 0;
+    binding.sre = (lo3 & 1) !== 0;
     this.#setSecondStage(binding, width, hi * 2 ** 20 + (lo >>> 12));
     if (usesFirst) {
       binding.tlbPasid = binding.pasid;
       binding.fsTop = hi3 * 2 ** 20 + (lo3 >>> 12);
+      if (usesSecond && binding.fsTop >= binding.ssEnd) return Fault.SM_PASID_INVALID;
       binding.fsLevels = levels + 4;
-      binding.sre = (lo3 & 1) !== 0;
       binding.ere = (lo3 & 2) !== 0;
       binding.wpe = (lo3 & 0x10) !== 0;
       binding.eafe = (lo3 & 0x80) !== 0;

@@ -85,6 +85,8 @@ export class Capabilities {
   readonly domainMask: number;
   readonly hasCachingMode: boolean;
   readonly sagaw: number;
+  /** Bits of the widest table's addresses. */
+  readonly widestTable: number;
   readonly mgaw: number;
   readonly recordsAt: number;
   readonly records: number;
@@ -114,6 +116,7 @@ export class Capabilities {
   readonly hasSupervisor: boolean;
   readonly hasExtendedAccess: boolean;
   readonly hasPasid: boolean;
+  readonly hasMemoryTypes: boolean;
   readonly isScalable: boolean;
   readonly hasSecondStageDirty: boolean;
   readonly hasSecondStage: boolean;
@@ -135,6 +138,7 @@ export class Capabilities {
     this.domainMask = 2 ** Math.min(4 + 2 * c('ND'), 16) - 1;
     this.hasCachingMode = c('CM') === 1;
     this.sagaw = c('SAGAW');
+    this.widestTable = this.sagaw === 0 ? 64 : 30 + 9 * (31 - Math.clz32(this.sagaw));
     this.mgaw = c('MGAW') + 1;
     this.recordsAt = c('FRO') * 16;
     this.records = c('NFR') + 1;
@@ -161,6 +165,7 @@ export class Capabilities {
     this.hasSupervisor = e('SRS') === 1;
     this.hasExtendedAccess = e('EAFS') === 1;
     this.hasPasid = e('PASID') === 1;
+    this.hasMemoryTypes = e('MTS') === 1;
     this.isScalable = e('SMTS') === 1;
     this.hasSecondStageDirty = e('SSADS') === 1;
     this.hasSecondStage = e('SSTS') === 1;

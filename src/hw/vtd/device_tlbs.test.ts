@@ -179,12 +179,8 @@ describe('An invalidation of a device TLB', () => {
   });
 
   it('is an unknown kind where the unit has none', () => {
-    for (const [type, ecap] of [
-      [3n, { DT: 0 }],
-      [8n, { DT: 0 }],
-      [8n, { PASID: 0 }],
-    ] as const) {
-      const { rig } = start(false, { ...SHARING, ecap: { ...SHARING.ecap, ...ecap, PRS: 0 } });
+    for (const type of [3n, 8n]) {
+      const { rig } = start(false, { ...SHARING, ecap: { ...SHARING.ecap, DT: 0, PRS: 0 } });
       rig.submit([type, 0n]);
       expect(rig.mmio.read64(IQERCD)).toBe(3n);
     }
@@ -290,15 +286,12 @@ describe('A function that does not complete', () => {
 });
 
 describe('A completion that nobody waits for', () => {
-  it('is an error of the queue, which names the function and stops', () => {
+  it('is an error of the queue, which names the function and goes on', () => {
     const { rig, complete, wait, done } = start();
     complete(3, 0xfedc);
     expect([rig.mmio.read32(FSTS), rig.mmio.read64(IQERCD)]).toEqual([ICE, 0xfedcn << 48n]);
     rig.submit(wait());
-    expect(done()).toBe(false);
-    rig.mmio.write32(FSTS, ICE);
-    rig.sim.settle();
-    expect(done()).toBe(true);
+    expect([done(), rig.mmio.read32(FSTS)]).toEqual([true, ICE]);
   });
 
   it('is one too many for a request', () => {

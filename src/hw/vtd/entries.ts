@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The entries of the hardware's tables as fields by name, a word of 64 bits each, for people. The model itself reads bits by hand
- * (`bindings.ts`, `walker.ts`). Source: Linux drivers/iommu/intel/iommu.h and pasid.h; sections of the specification: unverified.
+ * (`bindings.ts`, `walker.ts`). VTD-5.10 §9.1 to VTD-5.10 §9.8; ERE, NXE and XD are of revisions before 4.1.
  */
 import { field, register } from '../../base/register.ts';
 

@@ -133,7 +133,7 @@ describe('Registers', () => {
     expect(rig.mmio.read64(8)).toBe(rig.unit.caps.cap);
     expect(rig.mmio.read64(0x10)).toBe(rig.unit.caps.ecap);
     expect([rig.mmio.read32(0), rig.mmio.read32(0x7ffc), rig.mmio.read32(0x10_0000)]).toEqual([
-      0x60, 0, 0,
+      0x50, 0, 0,
     ]);
   });
 
@@ -144,6 +144,31 @@ describe('Registers', () => {
     rig.mmio.write32(FSTS, 0xffff_ff8e);
     expect(rig.mmio.read64(8)).toBe(rig.unit.caps.cap);
     expect([rig.mmio.read32(FECTL), rig.mmio.read32(FSTS)]).toEqual([0, 0]);
+  });
+
+  it('forget everything in a unit of scalable mode that is turned off, and records start anew', () => {
+    for (const [description, isScalable] of [
+      [LEGACY, false],
+      [SCALABLE, true],
+    ] as const) {
+      const rig = new Rig(description, isScalable);
+      rig.on();
+      const entry = SID * (isScalable ? 4 : 2);
+      rig.put(rig.context, entry, 0n);
+      expect(rig.dma(0x5000n)).toBe(isScalable ? -0x41 : -2);
+      expect(rig.faults(0x400, 1)).toHaveLength(1);
+      if (isScalable) {
+        rig.put(rig.context, entry, BigInt(rig.directory) * 4096n + 1n);
+        rig.pasid(0, 4);
+      } else rig.legacy(0, { tt: 2 });
+      expect(rig.dma(0x5000n)).toBe(5);
+      rig.put(rig.context, entry, 0n);
+      rig.mmio.write32(0x18, 0);
+      rig.mmio.write32(0x18, 0x8000_0000);
+      expect(rig.dma(0x5000n)).toBe(isScalable ? -0x41 : 5);
+      rig.dma(0x6000n, 0, -1, 0x1f);
+      expect(rig.faults(0x400, 1)).toHaveLength(1);
+    }
   });
 
   it('are as after power-on after a reset, and nothing is cached', () => {

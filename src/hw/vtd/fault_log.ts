@@ -5,8 +5,7 @@ import type { RegisterFile } from './register_file.ts';
 import { Offset } from './registers.ts';
 
 const [PFO, PPF, IQE, ICE, ITE] = [1, 2, 0x10, 0x20, 0x40];
-export const QUEUE_ERRORS = IQE | ICE | ITE;
-const EVENTS = PFO | PPF | QUEUE_ERRORS;
+const EVENTS = PFO | PPF | IQE | ICE | ITE;
 export const QueueError = { IQE, ICE, ITE } as const;
 const [IM, IP] = [0x8000_0000, 0x4000_0000];
 const F = 0x8000_0000;
@@ -54,7 +53,7 @@ export class EventInterrupt {
   }
 }
 
-/** Fault status and fault records: primary fault logging. */
+/** Fault status and fault records: primary fault logging, VTD-5.10 §7.2.1; records: VTD-5.10 §11.4.7.6. */
 export class FaultLog {
   readonly event: EventInterrupt;
   readonly #registers: RegisterFile;
@@ -72,8 +71,9 @@ export class FaultLog {
     this.#next = 0;
   }
 
-  get hasQueueError(): boolean {
-    return (this.#registers.get(Offset.FSTS) & QUEUE_ERRORS) !== 0;
+  /** An error that the queue stops at: not that of a device which answered what nobody asked (VTD-5.10 §6.5.2). */
+  get stopsQueue(): boolean {
+    return (this.#registers.get(Offset.FSTS) & (IQE | ITE)) !== 0;
   }
 
   /** An error of the queue: {@link QueueError}. */
@@ -83,7 +83,7 @@ export class FaultLog {
 
   record(sid: number, pasid: number, lo: number, hi: number, access: number, reason: number): void {
     const registers = this.#registers;
-    const { recordsAt, records, collapsesFaults } = this.#caps;
+    const { recordsAt, records, collapsesFaults, hasDeviceTlbs } = this.#caps;
     if ((registers.get(Offset.FSTS) & PFO) !== 0) return;
     if (collapsesFaults && this.#isPending(sid)) return;
     const at = recordsAt + this.#next * 16;
@@ -95,7 +95,7 @@ export class FaultLog {
     const isAtomic = (access & Access.ATOMIC) !== 0;
     const isPageRequest = (access & Access.PAGE_REQUEST) !== 0;
     registers.set(at, lo & 0xffff_f000);
-    registers.set(at + 4, hi);
+    registers.set(at + 4, this.#withinTables(hi));
     registers.set(
       at + 8,
       sid |
@@ -109,7 +109,7 @@ export class FaultLog {
       at + 12,
       F |
         (isRead ? 0x4000_0000 : 0) |
-        (addressType(access) << 28) |
+        (hasDeviceTlbs ? addressType(access) << 28 : 0) |
         ((hasPasid ? pasid : 0) << 8) |
         reason,
     );
@@ -119,6 +119,12 @@ export class FaultLog {
     if ((status & PPF) !== 0) return;
     registers.set(Offset.FSTS, (status & ~0xff00) | (index << 8));
     this.#setStatus(PPF);
+  }
+
+  /** The high half of an address: bits above the widest tables read 0. */
+  #withinTables(hi: number): number {
+    const bits = this.#caps.widestTable - 32;
+    return bits >= 32 ? hi : hi % 2 ** bits;
   }
 
   /** Software wrote FSTS or a record: PPF is what the records say, and an event that is about nothing any more goes. */

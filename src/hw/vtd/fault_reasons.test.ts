@@ -3,12 +3,23 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { Access } from './access.ts';
 import { LEGACY, SCALABLE, SHARING, type VtdDescription } from './capabilities.ts';
 import { Fault, type FaultName } from './fault_reasons.ts';
+import type { OtherMemory } from './physical_memory.ts';
 import { FS_ALL, Rig, SID, SS_RW } from './test_rig.ts';
 
 const ADDRESS = 0x1234_5000n;
 const NOWHERE = 0x1000n;
+/** A page that no DMA of the unit can write, with a leaf that is neither accessed nor dirty in every entry. */
+const READ_ONLY = 0x3000n;
+const readOnly: OtherMemory = {
+  read: (frame, _, into) => {
+    if (BigInt(frame) >> 1n !== READ_ONLY) return false;
+    into.set([7, 0x50]);
+    return true;
+  },
+  write: () => false,
+};
 const [FIRST, SECOND, NESTED, PASS] = [1, 2, 3, 4];
-const { WRITE, EXECUTE, PRIVILEGED, TRANSLATION_REQUEST } = Access;
+const { ATOMIC, WRITE, EXECUTE, PRIVILEGED, TRANSLATION_REQUEST } = Access;
 const at = (page: number): bigint => BigInt(page) * 4096n;
 
 const provoked = new Set<FaultName>();
@@ -23,7 +34,7 @@ function refuses(
 ): void {
   provoked.add(name);
   it(`0x${Fault[name].toString(16)}: ${what}`, () => {
-    const rig = new Rig(description, isScalable);
+    const rig = new Rig(description, isScalable, readOnly);
     const { address = ADDRESS, access = 0, pasid = -1 } = arrange(rig) ?? {};
     rig.on();
     expect(rig.dma(address, access, pasid)).toBe(-Fault[name]);
@@ -31,8 +42,9 @@ function refuses(
       {
         reason: Fault[name],
         sid: SID,
-        address: address & ~0xfffn,
-        isRead: (access & WRITE) === 0,
+        // Above the widest table, of 4 or 5 levels, a record has no bits.
+        address: address & (isScalable ? 0x1ff_ffff_ffff_f000n : 0xffff_ffff_f000n),
+        isRead: (access & WRITE) === 0 || (access & ATOMIC) !== 0,
         pasid: pasid < 0 ? undefined : pasid,
       },
     ]);
@@ -68,7 +80,12 @@ describe('legacy mode refuses', () => {
     return { access: WRITE };
   });
   legacy('NO_READ', 'a read of nothing', (rig) => rig.legacy(second(rig, 0n)));
-  legacy('SS_ACCESS', 'a table where no memory is', (rig) => rig.legacy(Number(NOWHERE)));
+  legacy('CONTEXT_INVALID', 'a top table where no memory is', (rig) => rig.legacy(Number(NOWHERE)));
+  legacy('SS_ACCESS', 'another table where no memory is', (rig) => {
+    const top = rig.page();
+    rig.put(top, 0, NOWHERE * 4096n + SS_RW);
+    rig.legacy(top);
+  });
   legacy('ROOT_ACCESS', 'a root table where no memory is', (rig) => {
     (rig as { root: number }).root = Number(NOWHERE);
   });
@@ -85,6 +102,18 @@ describe('legacy mode refuses', () => {
   legacy('CONTEXT_BLOCKS', 'a request for a translation', (rig) => {
     rig.legacy(second(rig, at(rig.page()) + SS_RW));
     return { access: TRANSLATION_REQUEST };
+  });
+  legacy('INTERRUPT_ADDRESS', 'reading what only interrupts are written to', (rig) => {
+    rig.legacy(0, { tt: 2 });
+    return { address: 0xfee0_1000n };
+  });
+  legacy('INTERRUPT_ADDRESS', 'an operation that is no plain write there', (rig) => {
+    rig.legacy(0, { tt: 2 });
+    return { address: 0xfee0_1000n, access: WRITE + ATOMIC };
+  });
+  legacy('BEYOND_WIDTH', 'an address that is no physical one, passed through', (rig) => {
+    rig.legacy(0, { tt: 2 });
+    return { address: 1n << 46n };
   });
   legacy('INTERRUPT_ADDRESS', 'an entry that leads to the addresses of interrupts', (rig) =>
     rig.legacy(second(rig, 0xfee0_1000n + SS_RW)),
@@ -115,8 +144,22 @@ describe('scalable mode refuses, before any page table,', () => {
     entry(rig, 0n),
   );
   scalable('SM_CONTEXT_RESERVED', 'reserved bits of a context entry', (rig) => entry(rig, 0x21n));
-  scalable('SM_CONTEXT_INVALID', 'page requests, which the unit has not', (rig) =>
-    entry(rig, 0x15n),
+  const unlike = (ecap: VtdDescription['ecap']): VtdDescription => ({
+    ...SCALABLE,
+    haw: 46,
+    ecap: { ...SCALABLE.ecap, ...ecap },
+  });
+  const lacking = (ecap: VtdDescription['ecap'], what: string, bits: bigint): void =>
+    refuses('SM_CONTEXT_RESERVED', what, unlike(ecap), true, (rig) => entry(rig, bits));
+  lacking({ PRS: 0 }, 'page requests, which the unit has not', 0x15n);
+  lacking({ DT: 0 }, 'caches in devices, which the unit has not', 5n);
+  lacking({ PASID: 0 }, 'PASIDs, which the unit has not', 9n);
+  refuses(
+    'SM_CONTEXT_INVALID',
+    'page requests without caches in devices',
+    unlike({ PRS: 1 }),
+    true,
+    (rig) => entry(rig, 0x11n),
   );
   scalable('SM_DTE_CLEAR', 'a request for a translation where those are not allowed', (rig) => {
     entry(rig, 1n);
@@ -128,9 +171,17 @@ describe('scalable mode refuses, before any page table,', () => {
     return { pasid: 5 };
   });
   scalable('SM_PASID_TOO_LARGE', 'a PASID beyond the directory', () => ({ pasid: 128 * 64 }));
-  scalable('SM_RID_PASID', 'a PASID for plain requests beyond the directory', (rig) =>
+  scalable('SM_CONTEXT_INVALID', 'a PASID for plain requests beyond the directory', (rig) =>
     rig.put(rig.context, SID * 4 + 1, 128n * 64n),
   );
+  scalable('SM_RID_PASID', 'the PASID that stands for plain requests', (rig) => {
+    rig.pasid(9, PASS);
+    rig.put(rig.context, SID * 4 + 1, 9n);
+    return { pasid: 9 };
+  });
+  refuses('SM_PASID_BEYOND_PSS', 'a PASID of too many bits', unlike({ PSS: 5 }), true, () => ({
+    pasid: 64,
+  }));
   scalable('SM_DIRECTORY_ACCESS', 'a directory where no memory is', (rig) =>
     rig.put(rig.context, SID * 4, NOWHERE * 4096n + 1n),
   );
@@ -144,9 +195,6 @@ describe('scalable mode refuses, before any page table,', () => {
     rig.put(rig.directory, 0, NOWHERE * 4096n + 1n),
   );
   scalable('SM_PASID_NOT_PRESENT', 'a PASID entry that is not present', () => ({ pasid: 5 }));
-  scalable('SM_PASID_RESERVED', 'reserved bits of a PASID entry', (rig) =>
-    rig.pasid(0, PASS, { bits: 0x400n }),
-  );
   scalable('SM_PASID_INVALID', 'a kind of translation that there is not', (rig) => rig.pasid(0, 5));
   scalable('SM_ERE_CLEAR', 'execution where that is not allowed', (rig) => {
     rig.pasid(5, FIRST, { fs: rig.page() });
@@ -156,6 +204,37 @@ describe('scalable mode refuses, before any page table,', () => {
     rig.pasid(5, FIRST, { fs: rig.page() });
     return { pasid: 5, access: PRIVILEGED };
   });
+  scalable('SM_SRE_CLEAR', 'a supervisor whose requests are passed through', (rig) => {
+    rig.pasid(5, PASS);
+    return { pasid: 5, access: PRIVILEGED };
+  });
+  scalable('SM_INTERRUPT_ADDRESS', 'an interrupt with a PASID, passed through', (rig) => {
+    rig.pasid(5, PASS);
+    return { pasid: 5, access: WRITE, address: 0xfee0_0000n };
+  });
+  const reserved: readonly (readonly [string, VtdDescription['ecap'], object])[] = [
+    ['bits 10 and 11', {}, { bits: 0x400n }],
+    ['an address of no second stage', {}, { bits: 1n << 46n }],
+    ['bits above the domain', {}, { bits1: 1n << 16n }],
+    ['bits 91 to 95', {}, { bits1: 1n << 27n }],
+    ['memory types, which the unit has not', { MTS: 0 }, { bits1: 1n << 32n }],
+    ['caching of none, which the unit has not', { MTS: 0 }, { bits1: 1n << 25n }],
+    ['snooping walks, which the unit has not', { SMPWCS: 0 }, {}],
+    ['forced snooping, which the unit has not', { SC: 0 }, { bits1: 1n << 24n }],
+    ['a supervisor, which the unit has not', { SRS: 0 }, { bits2: 1n }],
+    ['execution, which the unit has not', { ERS: 0 }, { bits2: 2n }],
+    ['bits 136 to 139', {}, { bits2: 0x100n }],
+    ['EA, which the unit has not', { EAFS: 0 }, { bits2: 0x80n }],
+    ['an address of no first stage', {}, { bits2: 1n << 46n }],
+    ['a first stage, which the unit has not', { FSTS: 0, NEST: 0 }, { fs: 1 }],
+    ['a second stage, which the unit has not', { SSTS: 0, NEST: 0 }, { ss: 1 }],
+    ['dirty bits, which the unit has not', { SSADS: 0 }, { bits: 0x200n }],
+  ];
+  for (const [what, ecap, more] of reserved) {
+    refuses('SM_PASID_RESERVED', `in a PASID entry ${what}`, unlike(ecap), true, (rig) =>
+      rig.pasid(0, PASS, more),
+    );
+  }
   scalable('SM_BEYOND_HAW', 'an address that is no physical one, passed through', (rig) => {
     rig.pasid(0, PASS);
     return { address: 1n << 46n };
@@ -178,6 +257,27 @@ describe('a second stage of scalable mode refuses', () => {
   scalable('SM_SS_UPDATE_NO_SNOOP', 'an accessed bit that it can not set', (rig) =>
     entry(rig, at(rig.page()) + SS_RW, { bits: 1n << 9n, bits1: 0n }),
   );
+  scalable('SM_SS_UPDATE_FAILED', 'an accessed bit that can not be written', (rig) => {
+    const top = rig.page();
+    rig.map(top, 4, ADDRESS, READ_ONLY * 4096n + 0x103n, { level: 1, table: 0x103n });
+    rig.pasid(0, SECOND, { ss: top, bits: 1n << 9n });
+  });
+  scalable('SM_SS_NOT_PRESENT', 'what no entry on the way allows', (rig) => {
+    const top = rig.page();
+    rig.map(top, 4, ADDRESS, at(rig.page()) + 1n, { table: 2n });
+    rig.pasid(0, SECOND, { ss: top });
+  });
+  scalable(
+    'SM_SS_RESERVED',
+    'reserved bits below an entry that does not allow the access',
+    (rig) => {
+      const top = rig.page();
+      rig.map(top, 4, ADDRESS, (1n << 46n) + SS_RW, { table: 1n });
+      rig.pasid(0, SECOND, { ss: top });
+      return { access: WRITE };
+    },
+  );
+  scalable('SM_SS_RESERVED', 'bit 62 of an entry', (rig) => entry(rig, (1n << 62n) + SS_RW));
   scalable('SM_SS_BEYOND', 'an address beyond the width', (rig) => {
     entry(rig, 0n);
     return { address: 1n << 48n };
@@ -228,6 +328,16 @@ describe('a first stage refuses', () => {
     first(rig, at(rig.page()) + 0x25n);
     return { access: WRITE };
   });
+  scalable('SM_FS_UPDATE_FAILED', 'an accessed bit that can not be written', (rig) => {
+    const top = rig.page();
+    rig.map(top, 4, ADDRESS, READ_ONLY * 4096n + FS_ALL, { level: 1, table: FS_ALL });
+    rig.pasid(0, FIRST, { fs: top });
+  });
+  scalable('SM_FS_NOT_PRESENT', "what is not present below a supervisor's entry", (rig) => {
+    const top = rig.page();
+    rig.map(top, 4, ADDRESS, 0n, { table: 0x23n });
+    rig.pasid(0, FIRST, { fs: top });
+  });
   scalable('SM_FS_UPDATE_NO_SNOOP', 'an accessed bit that it can not set', (rig) =>
     first(rig, at(rig.page()) + 7n, { bits1: 0n }),
   );
@@ -253,8 +363,31 @@ describe('a first stage over a second refuses', () => {
     rig.pasid(0, NESTED, { ss, fs: top });
   };
   const guest44: VtdDescription = { ...SCALABLE, cap: { ...SCALABLE.cap, MGAW: 43 } };
-  refuses('SM_FS_BEYOND_MGAW', 'a page beyond what a guest can address', guest44, true, (rig) =>
+  refuses('SM_FS_BEYOND_MGAW', 'a table beyond what a guest can address', guest44, true, (rig) =>
     nested(rig, (top) => rig.put(top, 0, (1n << 44n) + FS_ALL)),
+  );
+  refuses('SM_FS_BEYOND_MGAW', 'a page beyond what a guest can address', guest44, true, (rig) =>
+    nested(rig, (top) => void rig.map(top, 4, ADDRESS, (1n << 44n) + FS_ALL, { table: FS_ALL })),
+  );
+  scalable('SM_FS_BEYOND_MGAW', 'a table beyond the second stage, of 3 levels', (rig) => {
+    const [ss, top] = [rig.page(), rig.page()];
+    rig.map(ss, 3, 1n << 32n, (1n << 32n) + SS_RW + 0x80n, { level: 2 });
+    rig.put(top, 0, (1n << 39n) + FS_ALL);
+    rig.pasid(0, NESTED, { ss, fs: top, aw: 1 });
+  });
+  scalable('SM_PASID_INVALID', 'a top table beyond the second stage, of 3 levels', (rig) =>
+    rig.pasid(0, NESTED, { ss: rig.page(), fs: 2 ** 27, aw: 1 }),
+  );
+  scalable(
+    'SM_FS_NO_WRITE',
+    'tables that can not be written where A and D are kept of them',
+    (rig) => {
+      const [ss, top] = [rig.page(), rig.page()];
+      const base = rig.page() - (rig.page() % 512);
+      for (let i = 0; i < 512; i++) rig.map(ss, 4, at(base + i), at(base + i) + 1n);
+      rig.put(top, 0, at(rig.page()) + FS_ALL);
+      rig.pasid(0, NESTED, { ss, fs: top, bits: 1n << 9n });
+    },
   );
   scalable('SM_FS_TOP_NO_READ', 'a top table that the guest can not read', (rig) =>
     nestedBut(rig, (top, deny) => deny(top, 2n)),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Why a request is refused, by the number that a fault record carries. Numbers and meanings: Linux drivers/iommu/intel/dmar.c, QEMU
- * hw/i386/intel_iommu_internal.h; which of two neighbours applies where these say too little: unverified. `isQualified`: not recorded
- * where an entry on the way has FPD set. What only interrupt remapping could provoke is not here.
+ * Why a request is refused, by the number that a fault record carries: VTD-5.10 §7.1.3. `isQualified`: not recorded where an entry on
+ * the way has FPD set (VTD-5.10 §7.1.1). What only interrupt remapping could provoke is not here. 0x5c and 0x82
+ * are about requests to execute, which later units have not: revisions before 4.1, as Linux drivers/iommu/intel/dmar.c names them.
  */
 
 interface Reason {
@@ -44,11 +44,12 @@ const TABLE = {
   SM_PASID_DISABLED: qualified(0x45),
   SM_PASID_TOO_LARGE: qualified(0x46),
   SM_PRE_CLEAR: qualified(0x47),
+  /** A request names the PASID that stands for requests without. */
   SM_RID_PASID: qualified(0x48),
-  SM_DIRECTORY_ACCESS: qualified(0x50),
+  SM_DIRECTORY_ACCESS: always(0x50),
   SM_DIRECTORY_NOT_PRESENT: qualified(0x51),
   SM_DIRECTORY_RESERVED: qualified(0x52),
-  SM_PASID_ACCESS: qualified(0x58),
+  SM_PASID_ACCESS: always(0x58),
   SM_PASID_NOT_PRESENT: qualified(0x59),
   SM_PASID_RESERVED: qualified(0x5a),
   SM_PASID_INVALID: qualified(0x5b),
@@ -63,11 +64,12 @@ const TABLE = {
   SM_FS_NO_READ: qualified(0x76),
   SM_FS_NO_WRITE: qualified(0x77),
   SM_SS_ACCESS: qualified(0x78),
-  /** Neither readable nor writable: not present. */
+  /** Neither readable nor writable, by itself or by all entries on the way together: not present. */
   SM_SS_NOT_PRESENT: qualified(0x79),
   SM_SS_RESERVED: qualified(0x7a),
   SM_SS_POINTER: qualified(0x7b),
   SM_SS_UPDATE_NO_SNOOP: qualified(0x7c),
+  SM_SS_UPDATE_FAILED: qualified(0x7d),
   SM_NOT_CANONICAL: qualified(0x80),
   SM_NOT_USER: qualified(0x81),
   SM_NO_EXECUTE: qualified(0x82),
@@ -76,7 +78,9 @@ const TABLE = {
   SM_NO_WRITE: qualified(0x85),
   SM_NO_READ: qualified(0x86),
   SM_INTERRUPT_ADDRESS: qualified(0x87),
+  SM_PASID_BEYOND_PSS: qualified(0x89),
   SM_FS_UPDATE_NO_SNOOP: qualified(0x90),
+  SM_FS_UPDATE_FAILED: qualified(0x91),
 } as const satisfies Readonly<Record<string, Reason>>;
 
 export type FaultName = keyof typeof TABLE;
@@ -97,6 +101,8 @@ export const isQualified = (code: number): boolean => QUALIFIED.has(code);
 
 /** What differs between the modes in a walk of the second stage. */
 export interface SecondStageReasons {
+  /** The top table can not be read; another table. */
+  readonly top: number;
   readonly access: number;
   readonly notPresentRead: number;
   readonly notPresentWrite: number;
@@ -108,6 +114,7 @@ export interface SecondStageReasons {
 }
 
 export const LEGACY_REASONS: SecondStageReasons = {
+  top: Fault.CONTEXT_INVALID,
   access: Fault.SS_ACCESS,
   notPresentRead: Fault.NO_READ,
   notPresentWrite: Fault.NO_WRITE,
@@ -119,6 +126,7 @@ export const LEGACY_REASONS: SecondStageReasons = {
 };
 
 export const SCALABLE_REASONS: SecondStageReasons = {
+  top: Fault.SM_SS_POINTER,
   access: Fault.SM_SS_ACCESS,
   notPresentRead: Fault.SM_SS_NOT_PRESENT,
   notPresentWrite: Fault.SM_SS_NOT_PRESENT,

@@ -239,3 +239,20 @@ describe('In scalable mode', () => {
     expect(left()).toEqual([false, false, false, false]);
   });
 });
+
+describe('Registers that invalidate', () => {
+  it('are ignored outside legacy mode, and say so', () => {
+    const rig = new Rig(SCALABLE, true);
+    const ss = rig.page();
+    rig.map(ss, 4, ADDRESS, at(0x10_2000) + SS_RW);
+    rig.pasid(0, SECOND, { ss });
+    rig.on();
+    expect(rig.dma(ADDRESS)).toBe(0x10_2000);
+    rig.map(ss, 4, ADDRESS, 0n);
+    rig.put(rig.context, SID * 4, 0n);
+    rig.mmio.write64(0x28, 5n << 61n);
+    rig.mmio.write64(0x508, 9n << 60n);
+    expect([rig.mmio.read64(0x28) >> 59n, rig.mmio.read64(0x508) >> 57n]).toEqual([4n, 8n]);
+    expect(rig.dma(ADDRESS)).toBe(0x10_2000);
+  });
+});

@@ -175,12 +175,13 @@ export class Invalidation {
     return 0;
   }
 
+  /** Legacy mode has kinds 1 to 5 only (VTD-5.10 §6.5.2.11). */
   #knows(type: number): boolean {
-    const { hasDeviceTlbs, isScalable, hasPasid, hasPageRequests } = this.#caps;
-    if (type === DescriptorType.PAGE_GROUP_RESPONSE) return hasPageRequests;
+    const { hasDeviceTlbs, hasPageRequests } = this.#caps;
     if (type === DescriptorType.DEVICE_TLB) return hasDeviceTlbs;
-    if (type === DescriptorType.PASID_DEVICE_TLB) return hasDeviceTlbs && hasPasid;
-    return type <= DescriptorType.WAIT || isScalable;
+    if (!this.#bindings.isScalable) return type <= DescriptorType.WAIT;
+    if (type === DescriptorType.PAGE_GROUP_RESPONSE) return hasPageRequests;
+    return type !== DescriptorType.PASID_DEVICE_TLB || hasDeviceTlbs;
   }
 
   #pasidIotlb(granularity: number, did: number, pasid: number, lo: number, hi: number): number {

@@ -209,7 +209,7 @@ describe('A page request is refused, answered and recorded', () => {
     rig.unit.pageRequests.receive(SID, ask({ pasid: prefix(256) }));
     rig.sim.settle();
     expect([codes, rig.faults().map(({ reason }) => reason)]).toEqual([[INVALID], [0x46]]);
-    expect(rig.dma(0n, 0, 256)).toBe(-0x46);
+    expect(rig.dma(0n, 0, 256)).toBe(-0x89);
     expect(rig.dma(0n, 0, 255)).toBe(-0x51);
   });
 

@@ -59,8 +59,8 @@ export class PhysicalMemory {
     return true;
   }
 
-  /** Sets bits in the low lane of an entry: accessed and dirty. */
-  setBits(page: number, index: number, bits: number): void {
+  /** Sets bits in the low lane of an entry: accessed and dirty. False where it can not be written. */
+  setBits(page: number, index: number, bits: number): boolean {
     const at = page - this.#basePage;
     if (at >= 0 && at < this.#pages) {
       const lane = ((at & CHUNK_PAGE_MASK) << PAGE_LANES_LG2) + (index << 1);
@@ -68,11 +68,12 @@ export class PhysicalMemory {
         const lanes = chunks[at >>> CHUNK_PAGES_LG2];
         if (lanes) lanes[lane] = ((lanes[lane] ?? 0) | bits) >>> 0;
       }
-      return;
+      return true;
     }
-    if (!this.#readOther(page, index)) return;
+    if (!this.#readOther(page, index)) return false;
     this.#words[0] = ((this.#words[0] ?? 0) | bits) >>> 0;
-    this.other?.write(page * 2 + (index >>> 8), (index & 255) * 8, this.#bytes.subarray(0, 4));
+    const low = this.#bytes.subarray(0, 4);
+    return this.other?.write(page * 2 + (index >>> 8), (index & 255) * 8, low) ?? false;
   }
 
   /** Writes a word, as a wait descriptor has it. False where no memory is there. */

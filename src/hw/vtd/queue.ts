@@ -78,7 +78,7 @@ export class InvalidationQueue {
   get hasWork(): boolean {
     if (!this.isOn) return false;
     if (this.#waits.length > 0 && this.#isDue(this.#waits[0])) return true;
-    if (this.#parts.log.hasQueueError || this.#isFenced) return false;
+    if (this.#parts.log.stopsQueue || this.#isFenced) return false;
     if (this.#isHeldUp && !this.#parts.invalidation.canTake(this.#words)) return false;
     return this.#registers.get(Offset.IQH) !== (this.#registers.get(Offset.IQT) & POINTER);
   }

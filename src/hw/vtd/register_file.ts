@@ -38,7 +38,8 @@ export class RegisterFile {
   reset(): void {
     const { cap, ecap } = this.#caps;
     this.#lanes.fill(0);
-    this.set(Offset.VER, 0x60);
+    // The last major version with invalidation by registers (VTD-5.10 §6.5).
+    this.set(Offset.VER, 0x50);
     this.set(Offset.CAP, lo(cap));
     this.set(Offset.CAP + 4, hi(cap));
     this.set(Offset.ECAP, lo(ecap));

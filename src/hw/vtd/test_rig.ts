@@ -4,6 +4,7 @@ import { Ram } from '../../memory/ram.ts';
 import { Sim } from '../../sim/sim.ts';
 import { NO_PASID } from './access.ts';
 import { Capabilities, type VtdDescription } from './capabilities.ts';
+import type { OtherMemory } from './physical_memory.ts';
 import { VtdUnit } from './vtd_unit.ts';
 
 /**
@@ -40,9 +41,9 @@ export class Rig {
   #tail = 0;
   readonly #isWide: boolean;
 
-  constructor(description: VtdDescription, isScalable = false) {
+  constructor(description: VtdDescription, isScalable = false, other?: OtherMemory) {
     const caps = Capabilities.of(description);
-    this.unit = new VtdUnit({ sim: this.sim, ram: this.ram, caps });
+    this.unit = new VtdUnit({ sim: this.sim, ram: this.ram, caps, ...(other && { other }) });
     this.#isWide = isScalable;
     this.root = this.page();
     this.context = this.page();

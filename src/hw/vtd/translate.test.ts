@@ -329,6 +329,6 @@ describe('A device', () => {
     const rig = new Rig(LEGACY);
     rig.legacy(rig.page());
     rig.on();
-    expect([rig.dma(0xfee0_0000n, WRITE), rig.dma(0xfee0_0000n)]).toEqual([0xf_ee00, -6]);
+    expect([rig.dma(0xfee0_0000n, WRITE), rig.dma(0xfee0_0000n)]).toEqual([0xf_ee00, -0xe]);
   });
 });

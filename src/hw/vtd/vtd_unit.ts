@@ -23,8 +23,9 @@ import { Walker, refusalOf } from './walker.ts';
 const [TE, SRTP, WBF, QIE, IRE, SIRTP, CFI] = [
   0x8000_0000, 0x4000_0000, 0x0800_0000, 0x0400_0000, 0x0200_0000, 0x0100_0000, 0x0080_0000,
 ];
-/** Addresses 0xfee00000 to 0xfeefffff are interrupts'. */
+/** Addresses 0xfee00000 to 0xfeefffff are interrupts' (VTD-5.10 §3.15). */
 const INTERRUPT_MIB = 0xfee;
+const isOfInterrupts = (page: number): boolean => page >= 0xfee00 && page <= 0xfeeff;
 
 export interface VtdOptions {
   readonly name?: string;
@@ -152,11 +153,17 @@ export class VtdUnit {
     const isLegacy = !this.#bindings.isScalable;
     if ((asked & (Access.TRANSLATION_REQUEST | Access.TRANSLATED)) !== 0) {
       if (!binding.allowsAts) return refuse(isLegacy ? Fault.CONTEXT_BLOCKS : Fault.SM_DTE_CLEAR);
-      if ((asked & Access.TRANSLATED) !== 0) return hi * 2 ** 20 + (lo >>> 12);
+      if ((asked & Access.TRANSLATED) !== 0) {
+        const page = hi * 2 ** 20 + (lo >>> 12);
+        if (page >= 2 ** (this.caps.haw - 12))
+          return refuse(isLegacy ? Fault.BEYOND_WIDTH : Fault.SM_BEYOND_HAW);
+        return isOfInterrupts(page) ? refuse(binding.reasons.interrupt) : page;
+      }
     }
     const hasFirst = binding.pgtt === Pgtt.FIRST || binding.pgtt === Pgtt.NESTED;
     let access = asked | binding.addedAccess;
-    if (!hasFirst) access &= ~(Access.PRIVILEGED | Access.EXECUTE);
+    if (isLegacy) access &= ~Access.PRIVILEGED;
+    if (!hasFirst) access &= ~Access.EXECUTE;
     if ((access & Access.EXECUTE) !== 0 && !binding.ere) return refuse(Fault.SM_ERE_CLEAR);
     if ((access & Access.PRIVILEGED) !== 0 && !binding.sre) return refuse(Fault.SM_SRE_CLEAR);
     return this.#translateSlowly(binding, pasid, lo, hi, access);
@@ -172,7 +179,12 @@ export class VtdUnit {
     const page = hi * 2 ** 20 + (lo >>> 12);
     const { pgtt, tag, tlbPasid } = binding;
     const isWrite = (access & Access.WRITE) !== 0;
-    if (hi === 0 && lo >>> 20 === INTERRUPT_MIB && isWrite && pasid === NO_PASID) return page;
+    if (isOfInterrupts(page) && (access & Access.TRANSLATION_REQUEST) === 0) {
+      // Without PASID a write is an interrupt, and nothing else is allowed; with one it is an address like any other.
+      if (pasid === NO_PASID && isWrite && (access & Access.ATOMIC) === 0) return page;
+      if (pasid === NO_PASID || pgtt === Pgtt.PASS_THROUGH)
+        return this.#refuse(binding, pasid, lo, hi, access, binding.reasons.interrupt);
+    }
     if (pgtt === Pgtt.PASS_THROUGH) {
       if (page < 2 ** (this.caps.haw - 12)) {
         this.lastLg2 = 0;
@@ -194,7 +206,7 @@ export class VtdUnit {
     let reason = walker.walk(binding, lo, hi, access);
     if (reason === 0) {
       const out = walker.page;
-      if (out < 0xfee00 || out > 0xfeeff) {
+      if (!isOfInterrupts(out)) {
         this.#iotlb.put(lo >>> 12, page, tag, tlbPasid, out, walker.allows, walker.lg2, 0);
         this.lastLg2 = walker.lg2;
         return out;
@@ -352,29 +364,40 @@ export class VtdUnit {
     // Interrupt remapping is not modelled: its switches read back, no interrupt changes.
     if ((value & SIRTP) !== 0) status |= SIRTP;
     status = (status & ~(IRE | CFI)) | (value & (IRE | CFI));
+    const isTurnedOff = (status & ~value & TE) !== 0;
     status = (status & ~TE) | (value & TE);
     this.#translates = (status & TE) !== 0;
+    // VTD-5.10 §11.4.4.1; VTD-5.10 §7.2.1.
+    if (isTurnedOff && this.caps.isScalable) this.invalidation.all();
+    if ((status & (TE | IRE)) === 0) this.#log.reset();
     registers.set(Offset.GSTS, status);
   }
 
-  /** CCMD, by its high half: ICC is bit 63. While the queue is on, registers invalidate nothing. */
+  /** Registers invalidate in legacy mode only, and not while the queue is on: there software must not, and it comes to nothing here. */
+  get #ignoresRegisters(): boolean {
+    return this.#queue.isOn || !this.#bindings.isLegacy;
+  }
+
+  /** CCMD, by its high half: ICC is bit 63 (VTD-5.10 §11.4.6.1). */
   #contextCommand(value: number): void {
     if ((value & 0x8000_0000) === 0) return;
     const low = this.#registers.get(Offset.CCMD);
     const asked = (value >>> 29) & 3;
-    const done = this.#queue.isOn
+    const done = this.#ignoresRegisters
       ? 0
       : this.invalidation.context(asked, low & 0xffff, low >>> 16, value & 3);
     this.#registers.set(Offset.CCMD + 4, (value & 0x6000_0000) | (done << 27));
   }
 
-  /** IOTLB_REG, by its high half: IVT is bit 63. */
+  /** IOTLB_REG, by its high half: IVT is bit 63 (VTD-5.10 §11.4.6.3). */
   #iotlbCommand(value: number): void {
     if ((value & 0x8000_0000) === 0) return;
     const { iotlbAt } = this.caps;
     const [lo, hi] = [this.#registers.get(iotlbAt), this.#registers.get(iotlbAt + 4)];
     const asked = (value >>> 28) & 3;
-    const done = this.#queue.isOn ? 0 : this.invalidation.iotlb(asked, value & 0xffff, lo, hi);
+    const done = this.#ignoresRegisters
+      ? 0
+      : this.invalidation.iotlb(asked, value & 0xffff, lo, hi);
     this.#registers.set(iotlbAt + 12, (value & 0x3003_ffff) | (done << 25));
   }
 }

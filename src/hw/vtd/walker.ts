@@ -13,8 +13,8 @@ const [SS_READ, SS_WRITE, SS_LARGE, SS_ACCESSED, SS_DIRTY, SS_SNOOP] = [
 ];
 const [FS_PRESENT, FS_WRITE, FS_USER, FS_ACCESSED, FS_DIRTY] = [1, 2, 4, 0x20, 0x40];
 const [FS_LARGE, FS_EXTENDED] = [0x80, 0x400];
-/** Bit 62 of a second-stage entry: transient mapping; bit 63 of a first-stage one: execute disable. */
-const TM = 0x4000_0000;
+/** Bit 62 of a second-stage entry, reserved; bit 63 of a first-stage one: execute disable. */
+const SS_RESERVED_HI = 0x4000_0000;
 const XD = 0x8000_0000;
 
 const ALL_FIRST =
@@ -35,7 +35,8 @@ function indexAt(level: number, low: number, high: number): number {
 
 /**
  * The page-table walks: one stage over the other, with the paging-structure caches. A walk answers 0 or the reason why it failed; what it
- * found is in `page`, `lg2` and `allows`. It reads at most 5 entries a stage, and 30 in both.
+ * found is in `page`, `lg2` and `allows`. It reads at most 5 entries a stage, and 30 in both. Whether the access is allowed is judged where
+ * the walk ends: a translation that is not there, or not valid, comes before one that does not allow (VTD-5.10 §3.6.1, VTD-5.10 §3.7.1).
  */
 export class Walker {
   /** Page of 4 KiB that the address leads to; size of what maps it; {@link Allows}. */
@@ -48,18 +49,17 @@ export class Walker {
   readonly #first = new PagingCache();
   /** Reserved in high lanes: addresses beyond the hardware's. */
   readonly #beyondHaw: number;
-  readonly #mgawEnd: number;
   /** Reserved in low lanes of second-stage leaves. */
   readonly #leafReserved: number;
-  readonly #leafReservedHi: number;
+  /** Reserved in high lanes of the second stage. */
+  readonly #reservedHi: number;
 
   constructor(caps: Capabilities, memory: PhysicalMemory) {
     this.#caps = caps;
     this.#memory = memory;
     this.#beyondHaw = caps.haw >= 52 ? 0 : ((0xffff_ffff << (caps.haw - 32)) & 0xf_ffff) >>> 0;
-    this.#mgawEnd = 2 ** (caps.mgaw - 12);
     this.#leafReserved = caps.hasSnoopControl ? 0 : SS_SNOOP;
-    this.#leafReservedHi = this.#beyondHaw | (caps.hasDeviceTlbs ? 0 : TM);
+    this.#reservedHi = this.#beyondHaw | SS_RESERVED_HI;
   }
 
   clear(): void {
@@ -108,14 +108,10 @@ export class Walker {
       level = at - 1;
       break;
     }
-    if ((allows & need) !== need)
-      return (allows & need & SS_WRITE) === (need & SS_WRITE) ? reasons.noRead : reasons.noWrite;
     for (;;) {
       const index = indexAt(level, low, high);
       if (!memory.read(table, index, snoopsWalk)) {
-        return level === top && reasons.access === Fault.SM_SS_ACCESS
-          ? Fault.SM_SS_POINTER
-          : reasons.access;
+        return level === top ? reasons.top : reasons.access;
       }
       const entryLo = entry[0] ?? 0;
       const entryHi = entry[1] ?? 0;
@@ -124,20 +120,21 @@ export class Walker {
       const isLeaf = level === 0 || (entryLo & SS_LARGE) !== 0;
       if (isLeaf) {
         if (level !== 0 && this.#isBadLargeSecond(level, entryLo)) return reasons.reserved;
-        if ((entryLo & this.#leafReserved) !== 0 || (entryHi & this.#leafReservedHi) !== 0)
-          return reasons.reserved;
-      } else if ((entryLo & SS_SNOOP) !== 0 || (entryHi & (this.#beyondHaw | TM)) !== 0) {
+        if ((entryLo & this.#leafReserved) !== 0) return reasons.reserved;
+      } else if ((entryLo & SS_SNOOP) !== 0) {
         return reasons.reserved;
       }
+      if ((entryHi & this.#reservedHi) !== 0) return reasons.reserved;
       allows &= entryLo;
-      if ((allows & need) !== need) {
+      if (isLeaf && (allows & need) !== need) {
+        if ((allows & 3) === 0) return write ? reasons.notPresentWrite : reasons.notPresentRead;
         return (need & SS_WRITE & ~allows) !== 0 ? reasons.noWrite : reasons.noRead;
       }
       if (ssade) {
         const bits = SS_ACCESSED | (isLeaf && write ? SS_DIRTY : 0);
         if ((entryLo & bits) !== bits) {
           if (!snoopsWalk) return Fault.SM_SS_UPDATE_NO_SNOOP;
-          memory.setBits(table, index, bits);
+          if (!memory.setBits(table, index, bits)) return Fault.SM_SS_UPDATE_FAILED;
         }
       }
       const target = (entryHi & 0xf_ffff) * 2 ** 20 + (entryLo >>> 12);
@@ -173,11 +170,19 @@ export class Walker {
     return true;
   }
 
-  /** Through the second stage, for the hardware's own access to a first-stage table. 0 or a reason. */
+  /** A guest's page through the second stage. 0 or a reason. */
   #below(binding: Binding, page: number, access: number): number {
-    if (page >= this.#mgawEnd) return Fault.SM_FS_BEYOND_MGAW;
     const hi = Math.floor(page / 2 ** 20);
     return this.#walkSecond(binding, ((page - hi * 2 ** 20) * 4096) >>> 0, hi, access);
+  }
+
+  /** Where a table of the first stage is in memory, in `page`. Where the second stage keeps A and D, reading it takes writing too. */
+  #readsTable(binding: Binding, own: number, isTop: boolean): number {
+    const reason = this.#below(binding, own, Access.READ);
+    if (reason === Fault.SM_NO_READ) return isTop ? Fault.SM_FS_TOP_NO_READ : Fault.SM_FS_NO_READ;
+    if (reason === 0 && binding.ssade && (this.allows & Allows.WRITE) === 0)
+      return Fault.SM_FS_NO_WRITE;
+    return reason;
   }
 
   #walkFirst(binding: Binding, lo: number, hi: number, access: number, usesCache: boolean): number {
@@ -207,15 +212,11 @@ export class Walker {
       level = at - 1;
       break;
     }
-    let refusal = table < 0 ? 0 : refusalOf(allows, access);
-    if (refusal !== 0) return refusal;
     for (;;) {
       if (table < 0) {
         table = own;
         if (isNested) {
-          const reason = this.#below(binding, own, Access.READ);
-          if (reason === Fault.SM_NO_READ)
-            return level === top ? Fault.SM_FS_TOP_NO_READ : Fault.SM_FS_NO_READ;
+          const reason = this.#readsTable(binding, own, level === top);
           if (reason !== 0) return reason;
           table = this.page;
         }
@@ -231,10 +232,12 @@ export class Walker {
       if ((entryHi & this.#beyondHaw) !== 0) return Fault.SM_FS_RESERVED;
       if (isLeaf && level !== 0 && this.#isBadLargeFirst(level, entryLo))
         return Fault.SM_FS_RESERVED;
+      const target = (entryHi & 0xf_ffff) * 2 ** 20 + (entryLo >>> 12);
+      if (isNested && target >= binding.ssEnd) return Fault.SM_FS_BEYOND_MGAW;
       if ((entryLo & FS_WRITE) === 0) allows &= binding.wpe ? ~BOTH_WRITES : ~Allows.WRITE;
       if ((entryLo & FS_USER) === 0) allows &= ~Allows.USER;
       if ((entryHi & XD) !== 0) allows &= ~BOTH_EXECUTES;
-      refusal = refusalOf(allows, access);
+      const refusal = isLeaf ? refusalOf(allows, access) : 0;
       if (refusal !== 0) return refusal;
       const bits =
         FS_ACCESSED | (binding.eafe ? FS_EXTENDED : 0) | (isLeaf && write ? FS_DIRTY : 0);
@@ -247,9 +250,8 @@ export class Walker {
           if (reason === Fault.SM_NO_WRITE) return Fault.SM_FS_NO_WRITE;
           if (reason !== 0) return reason;
         }
-        memory.setBits(table, index, bits);
+        if (!memory.setBits(table, index, bits)) return Fault.SM_FS_UPDATE_FAILED;
       }
-      const target = (entryHi & 0xf_ffff) * 2 ** 20 + (entryLo >>> 12);
       if (isLeaf) {
         const within = level === 0 ? 0 : low & (level === 1 ? 0x1ff : 0x3_ffff);
         // Bit 12 of a large leaf is PAT.
@@ -266,8 +268,7 @@ export class Walker {
       own = target;
       table = target;
       if (isNested) {
-        const reason = this.#below(binding, own, Access.READ);
-        if (reason === Fault.SM_NO_READ) return Fault.SM_FS_NO_READ;
+        const reason = this.#readsTable(binding, own, false);
         if (reason !== 0) return reason;
         table = this.page;
       }
