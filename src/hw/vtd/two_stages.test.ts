@@ -56,8 +56,9 @@ function bothStages(
     if ((entry & FS_P) === 0n) return undefined;
     user &&= (entry & FS_US) !== 0n;
     writable &&= (entry & FS_RW) !== 0n;
-    if (!user || (write && !writable)) return undefined;
     const last = isLeaf(entry, level, FS_PS);
+    // Whether it is allowed is asked of a translation that there is.
+    if (last && (!user || (write && !writable))) return undefined;
     const marked = entry | FS_A | (last && write ? FS_D : 0n);
     if (marked !== entry) {
       if (secondStage(rig, below, table, true) === undefined) return undefined;
