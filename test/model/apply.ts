@@ -37,6 +37,7 @@ import { EventQueue, eventQueueAlloc, readEvents, triggerEvent } from './events.
 import { dropHwQueue, HwQueue, hwQueueAlloc } from './hw_queues.ts';
 import { checkCache, invalidate, nestedAlloc } from './nested.ts';
 import { Access, Device, Group, Hwpt, Mock, Nested, Vdevice, Viommu } from './objects.ts';
+import { performVfio } from './vfio.ts';
 import { Ioas, LAST, meets, type Source } from './space.ts';
 import type { World } from './world.ts';
 
@@ -231,6 +232,13 @@ function perform(world: World, step: Step): Outcome['out'] | void {
       return markDirty(world, step);
     case 'dirty_read':
       return readDirty(world, step);
+    case 'vfio_ioas':
+    case 'vfio_extension':
+    case 'vfio_set':
+    case 'vfio_info':
+    case 'vfio_map':
+    case 'vfio_unmap':
+      return performVfio(world, step);
     case 'fault_alloc':
       return queueAlloc(world, step);
     case 'trigger_iopf':

@@ -51,6 +51,11 @@ export interface EngineAnswer {
   readonly code: number;
 }
 
+interface Call<S> {
+  readonly result: IoctlResult;
+  readonly reply: ReturnType<StructType<S>['on']>;
+}
+
 export class Engine {
   readonly faults = new Faults();
   readonly sim: Sim;
@@ -152,17 +157,16 @@ export class Engine {
   }
 
   /** Makes an ioctl of the structure's fields; `reply` is the structure as it came back. */
-  ioctl<S>(
-    by: By,
-    number: number,
-    type: StructType<S>,
-    fields: object,
-    readOnly = false,
-  ): { result: IoctlResult; reply: ReturnType<StructType<S>['on']> } {
+  ioctl<S>(by: By, number: number, type: StructType<S>, fields: object, readOnly = false): Call<S> {
+    return this.sized(by, number, type, { size: type.size, ...fields }, readOnly);
+  }
+
+  /** The same for structures of VFIO, which have their size, if any, by another name. */
+  sized<S>(by: By, number: number, type: StructType<S>, fields: object, readOnly = false): Call<S> {
     const { args, process } = this.clients[by];
     args.fill(0, 0, type.size);
     const view = new DataView(args.buffer, args.byteOffset, args.byteLength);
-    writeFields(type, view, 0, { size: type.size, ...fields });
+    writeFields(type, view, 0, fields);
     const result = this.file.ioctl(process, number, readOnly ? ARG_READ_ONLY : ARG);
     this.sim.assertNothingHeld();
     return { result, reply: type.on(view) };
