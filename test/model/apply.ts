@@ -57,10 +57,24 @@ const IN = 0x41;
 /** Makes a resolved step. */
 export function apply(world: World, step: Step): Outcome {
   try {
-    return { code: 'OK', out: perform(world, step) ?? {} };
+    return { code: 'OK', out: (step.forked ? inChild(world, step) : perform(world, step)) ?? {} };
   } catch (error) {
     if (error instanceof Refused) return { code: error.code, out: error.out };
     throw error;
+  }
+}
+
+/** The call of a child, which exits. */
+function inChild(world: World, step: Step): Outcome['out'] | void {
+  const by = 'by' in step ? step.by : 0;
+  const parent = world.processes[by];
+  const mm = parent.mm.fork();
+  world.processes[by] = { ...parent, mm };
+  try {
+    return perform(world, step);
+  } finally {
+    world.processes[by] = parent;
+    mm.end(false);
   }
 }
 

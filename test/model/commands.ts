@@ -308,9 +308,13 @@ export type Command =
 
 /**
  * A step of a sequence: the command, and whether the client's structure can not be written back. `failing`: in a step that survives it,
- * the allocation that fails, from 1.
+ * the allocation that fails, from 1. `forked`: a child of the caller makes the call, with a copy of its memory, and exits.
  */
-export type Step = Command & { readonly readOnly?: boolean; readonly failing?: number };
+export type Step = Command & {
+  readonly readOnly?: boolean;
+  readonly failing?: number;
+  readonly forked?: boolean;
+};
 
 /** What differs between sequences before their first command. */
 export interface Setup {

@@ -21,6 +21,16 @@ import { Hwpt, Nested, Viommu } from './objects.ts';
 import { LAST } from './space.ts';
 import { FILES, type World } from './world.ts';
 
+/** Calls in which it shows who makes them. */
+const FORKED: readonly Step['op'][] = [
+  'map',
+  'map_file',
+  'vfio_map',
+  'access_rw',
+  'check_refs',
+  'change_process',
+];
+
 export class Generator extends DrawVfio {
   private readonly weights: readonly (readonly [Step['op'], number])[];
   private readonly total: number;
@@ -72,6 +82,7 @@ export class Generator extends DrawVfio {
     )
       op = this.draw();
     const step = this.make(op);
+    if (FORKED.includes(op) && this.chance(12)) return { ...step, forked: true };
     return this.chance(40) ? { ...step, readOnly: true } : step;
   }
 

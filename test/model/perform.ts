@@ -22,6 +22,11 @@ import { performQueue } from './perform_queue.ts';
 import { FIRST_FD, FILES } from './world.ts';
 
 export function perform(engine: Engine, step: Step): EngineOutcome {
+  if (!step.forked) return performOne(engine, step);
+  return engine.inChild('by' in step ? step.by : 0, () => performOne(engine, step));
+}
+
+function performOne(engine: Engine, step: Step): EngineOutcome {
   const { readOnly = false } = step;
   switch (step.op) {
     case 'ioas_alloc': {
