@@ -39,6 +39,16 @@ describe('a machine file', () => {
     ]);
   });
 
+  it('says what becomes of page faults', () => {
+    const machine = parseMachine(
+      'name: a\niommus: []\nvfPageRequests: emulate\npageResponseTimeoutMs: 500\n',
+    );
+    expect(machine).toMatchObject({ vfPageRequests: 'emulate', pageResponseTimeoutMs: 500 });
+    expect(mistakes('name: a\niommus: []\nvfPageRequests: allow\n')).toEqual([
+      '3:17 vfPageRequests: expected one of refuse, emulate',
+    ]);
+  });
+
   it('shows addresses in hexadecimal', () => {
     expect(machineText(findMachine('reserved-regions'))).toContain('start: 0xfee00000');
   });
@@ -49,7 +59,9 @@ describe('a machine file', () => {
     ['name: 5\niommus: []', ['1:7 name: expected a text']],
     [
       'name: a\niommus: []\ncolour: red',
-      ['3:1 there is no key "colour" here; known: name, summary, iommus'],
+      [
+        '3:1 there is no key "colour" here; known: name, summary, iommus, vfPageRequests, pageResponseTimeoutMs',
+      ],
     ],
     [
       'name: a\niommus:\n  - name: i\n    driver: vtd\n',

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { z } from 'zod';
-import { deviceModels, reservedKinds, vtdModes } from '../../src/machine/description.ts';
+import {
+  deviceModels,
+  reservedKinds,
+  vfPageRequestKinds,
+  vtdModes,
+} from '../../src/machine/description.ts';
 import { formatPciAddress, parsePciAddress } from '../../src/pci/address.ts';
 
 const kinds = Object.keys(reservedKinds) as [keyof typeof reservedKinds];
@@ -206,8 +211,12 @@ export const machineSchema = z
       name: text,
       summary: text.default('a machine of your own'),
       iommus: z.array(iommu, isList),
+      vfPageRequests: z
+        .enum(vfPageRequestKinds, { error: `expected one of ${vfPageRequestKinds.join(', ')}` })
+        .optional(),
+      pageResponseTimeoutMs: count(0n, 86_400_000n, 'ms').optional(),
     },
-    isMap(['name', 'summary', 'iommus']),
+    isMap(['name', 'summary', 'iommus', 'vfPageRequests', 'pageResponseTimeoutMs']),
   )
   .superRefine(({ iommus }, context) => {
     const report = (path: readonly PropertyKey[], message: string): void => {
@@ -222,4 +231,9 @@ export const machineSchema = z
     );
     checkNames(devices, report);
     checkAddresses(iommus, report);
-  });
+  })
+  .transform(({ name, summary, iommus, vfPageRequests, pageResponseTimeoutMs }) => ({
+    ...{ name, summary, iommus },
+    ...(vfPageRequests !== undefined && { vfPageRequests }),
+    ...(pageResponseTimeoutMs !== undefined && { pageResponseTimeoutMs }),
+  }));

@@ -103,10 +103,18 @@ export type PciIommuDescription = PagingIommuDescription | VtdDescription;
 /** IOMMU hardware with its driver. */
 export type IommuDescription = MockIommuDescription | PciIommuDescription;
 
+/** What becomes of page faults of virtual functions, which share the PRI of their physical one. */
+export const vfPageRequestKinds = ['refuse', 'emulate'] as const;
+export type VfPageRequests = (typeof vfPageRequestKinds)[number];
+
 /** A machine as data. The test driver's devices take the shapes of the mock's `devices` in order; further ones are plain. */
 export interface MachineDescription {
   readonly name: string;
   /** One line for people. */
   readonly summary: string;
   readonly iommus: readonly IommuDescription[];
+  /** Page faults of virtual functions: refused as Linux does (unless told), or emulated (requirement C3). */
+  readonly vfPageRequests?: VfPageRequests;
+  /** How long a page request waits for its answer, in ms; 0, unless told: for ever. */
+  readonly pageResponseTimeoutMs?: number;
 }

@@ -272,6 +272,80 @@ describe('a device that faults', () => {
     expect(it.run(CACHED_WRITE)).toBe(DONE);
   });
 
+  describe('that is a virtual function, where that is emulated (C3),', () => {
+    const emulated: MachineDescription = {
+      ...machineOf({ ...base, vfs: 2 }),
+      vfPageRequests: 'emulate',
+    };
+
+    it('faults as any other', () => {
+      const it = setUp(emulated, 'vfio1');
+      it.attach(it.hwpt());
+      expect(it.run(FAULTING_READ)).toBe(WAITING);
+      it.map();
+      it.respond(it.fault()?.[9] ?? 0);
+      expect(it.state()).toBe(DONE);
+      quiet(it.machine);
+    });
+
+    it('is answered INVALID after a FAILURE until its page requests are reset, and the others go on', () => {
+      const it = setUp(emulated, 'vfio1');
+      it.attach(it.hwpt());
+      const vf = it.machine.pciDevices[1];
+      it.run(FAULTING_READ);
+      it.respond(it.fault()?.[9] ?? 0, 2);
+      // The hardware was told INVALID: its page requests have not stopped, for anybody.
+      expect(it.state()).toBe(INVALID);
+      expect([it.fn.pri?.enabled, it.fn.pri?.stopped]).toEqual([true, false]);
+      expect(it.run(FAULTING_READ, { slot: 1, group: 1 })).toBe(INVALID);
+      expect(it.fault()).toBeUndefined();
+      vf?.device.resetPageRequests();
+      expect(it.run(FAULTING_READ, { slot: 2, group: 2 })).toBe(WAITING);
+      it.respond(it.fault()?.[9] ?? 0, 2);
+      expect(it.run(FAULTING_READ, { slot: 3, group: 3 })).toBe(INVALID);
+      // So does a table that is attached anew.
+      it.detach();
+      it.attach(it.hwpt());
+      expect(it.run(FAULTING_READ, { slot: 4, group: 4 })).toBe(WAITING);
+      it.detach();
+    });
+
+    it('is not answered FAILURE where it is not emulated: the code is EINVAL', () => {
+      const it = setUp();
+      it.attach(it.hwpt());
+      it.run(FAULTING_READ);
+      const cookie = it.fault()?.[9] ?? 0;
+      expect(it.respond(cookie, 2)).toBe(-22);
+      expect(it.state()).toBe(WAITING);
+      expect(it.respond(cookie, 1)).toBe(RESPONSE);
+    });
+  });
+
+  it('that nobody answers is told INVALID when its time is out, and the late answer is spurious (C10)', () => {
+    const it = setUp({ ...machineOf(base), pageResponseTimeoutMs: 100 });
+    const { core } = it.machine.iommufd;
+    it.attach(it.hwpt());
+    it.run(FAULTING_READ);
+    it.run(FAULTING_READ, { slot: 1, group: 1 });
+    const cookie = it.fault()?.[9] ?? 0;
+    it.sim.clock.advanceBy(99e6);
+    it.sim.settle();
+    expect([it.state(0), it.state(1)]).toEqual([WAITING, WAITING]);
+    it.sim.clock.advanceBy(1e6);
+    it.sim.settle();
+    expect([it.state(0), it.state(1)]).toEqual([INVALID, INVALID]);
+    expect(core.timedOutPageRequests).toBe(2);
+    expect(it.fault()).toBeUndefined();
+    // Another fault, which must not get the cookie of the late answer.
+    it.run(FAULTING_READ, { slot: 2, group: 2 });
+    expect(it.fault()?.[9]).not.toBe(cookie);
+    expect(it.respond(cookie)).toBe(-22);
+    expect(core.spuriousPageResponses).toBe(1);
+    expect(it.state(2)).toBe(WAITING);
+    it.detach();
+    expect(core.warnings).toEqual([]);
+  });
+
   it('leaves nothing behind when its file is closed with a fault owed', () => {
     const it = setUp();
     it.attach(it.hwpt());

@@ -5,6 +5,7 @@ import { PagingIommu } from '../drivers/paging/paging_iommu.ts';
 import type { Device } from '../iommu/device.ts';
 import { Iommufd } from '../iommufd/iommufd.ts';
 import type { ClientMemory } from '../memory/client_memory.ts';
+import { PhysicalMemory } from '../memory/physical_memory.ts';
 import { Ram } from '../memory/ram.ts';
 import type { DmaObserver } from '../pci/dma.ts';
 import type { PciFunction } from '../pci/function.ts';
@@ -18,6 +19,8 @@ import { defaultMachine } from './presets.ts';
 import { staleDefault } from './stale_default.ts';
 import { type StaleTranslation, StaleTranslations } from './stale_translations.ts';
 import { MachineVtd } from './vtd.ts';
+
+const NS_PER_MS = 1e6;
 
 /** A whole machine: which IOMMUs it has, with their drivers and devices, behind one /dev/iommu. */
 export class Machine {
@@ -50,13 +53,16 @@ export class Machine {
       onStale = staleDefault.report,
     } = options;
     this.description = description;
-    this.iommufd = new Iommufd({ sim });
+    const { pageResponseTimeoutMs = 0, vfPageRequests = 'refuse' } = description;
+    const pageResponseTimeout = pageResponseTimeoutMs * NS_PER_MS;
+    this.iommufd = new Iommufd({ sim, pageResponseTimeout, vfPageRequests });
     this.ram = new Ram({ faults: sim.faults });
     const mocks: { readonly description: MockIommuDescription; readonly mock: MockIommu }[] = [];
     const functions: PciFunction[] = [];
     const witness =
       onStale && new StaleTranslations((device) => this.#translatorsByDevice.get(device), onStale);
-    const pci = { sim, memory: this.memory, observer: () => this.dmaObserver, witness };
+    const memory = new PhysicalMemory(this.ram, this.memory);
+    const pci = { sim, memory, observer: () => this.dmaObserver, witness };
     let driver: IntelIommu | undefined;
     const intel = (): IntelIommu => (driver ??= new IntelIommu(this.iommufd.core));
     for (const iommu of description.iommus) {

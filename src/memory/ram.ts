@@ -68,6 +68,13 @@ export class Ram {
     return frame >= this.firstFrame && frame < this.firstFrame + this.frames;
   }
 
+  /** The bytes of a frame of this RAM are there: it, or one beside it, has been allocated before. */
+  isMade(frame: number): boolean {
+    return (
+      this.has(frame) && Math.floor((frame - this.firstFrame) / CHUNK_FRAMES) < this.chunks.length
+    );
+  }
+
   /** 2^lg2 frames of zeroes, aligned to their length; the first frame's number, or {@link NO_MEMORY}. */
   alloc(lg2: number): number {
     if (this.#faults.point('alloc')) return NO_MEMORY;

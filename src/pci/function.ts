@@ -207,6 +207,7 @@ export class PciFunction implements AtsFunction {
     this.pageRequests?.forget(this.physicalFunction ? this.requesterId : undefined);
     this.#updateExtended();
     this.interrupts.reset();
+    this.device.resetPageRequests();
   }
 
   /** After `config.set` or `config.restore`: what follows from config space follows. */
