@@ -7,7 +7,7 @@ import { Ram } from '../memory/ram.ts';
 import { Sim } from '../sim/sim.ts';
 import { allocUserDomain } from './alloc.ts';
 import { BaseDomain } from './base_domain.ts';
-import { IommuCore } from './core.ts';
+import { IommuCore, type IommuCoreOptions } from './core.ts';
 import { Device, type DeviceOptions, IommuDevice } from './device.ts';
 import { type Domain, DomainType, type PagingDomain, type SvaDomain } from './domain.ts';
 import type { DomainRequest, IommuOps } from './ops.ts';
@@ -92,15 +92,21 @@ export class FakeSvaDomain extends BaseDomain<typeof DomainType.SVA> implements 
 
 /** A machine with one IOMMU of the driver above, whose locks are checked. */
 export class FakeWorld {
-  readonly sim = new Sim({ checkLocks: true });
-  readonly core = new IommuCore({ sim: this.sim });
-  readonly ram = new Ram({ faults: this.sim.faults });
+  readonly sim: Sim;
+  readonly core: IommuCore;
+  readonly ram: Ram;
   readonly blocked = new FakeStaticDomain(DomainType.BLOCKED);
   readonly requests: DomainRequest[] = [];
   readonly ops: IommuOps;
   readonly iommu: IommuDevice;
 
-  constructor(extra: Partial<IommuOps> = {}) {
+  constructor(
+    extra: Partial<IommuOps> = {},
+    options: IommuCoreOptions & { readonly ram?: Ram } = {},
+  ) {
+    this.sim = options.sim ?? new Sim({ checkLocks: true });
+    this.core = new IommuCore({ ...options, sim: this.sim });
+    this.ram = options.ram ?? new Ram({ faults: this.sim.faults });
     this.ops = {
       name: 'test',
       blockedDomain: this.blocked,
@@ -116,8 +122,12 @@ export class FakeWorld {
   }
 
   makeDomain(): FakeDomain | number {
-    const table = Table.create(amdv1, this.ram, { topLevel: 3 });
+    const table = this.makeTable();
     return typeof table === 'number' ? table : new FakeDomain(table);
+  }
+
+  makeTable(): Table | number {
+    return Table.create(amdv1, this.ram, { topLevel: 3 });
   }
 
   add(name: string, options: FakeDeviceOptions = {}): FakeDevice {

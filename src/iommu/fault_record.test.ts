@@ -12,7 +12,7 @@ import { decodeFault, encodeFault, FaultReason, type FaultRecord } from './fault
 
 /** A record as words of 32 bits. */
 const words = (record: FaultRecord): number[] => [...new Uint32Array(encodeFault(record).buffer)];
-const zeroes = (count: number): number[] => new Array<number>(count).fill(0);
+const zeroes = (count: number): number[] => Array.from({ length: count }, () => 0);
 
 describe('C14: a fault record', () => {
   it('has 64 bytes, of which its largest part leaves 16', () => {

@@ -41,6 +41,8 @@ export class FaultRegistration implements FaultHandler {
   readonly device: Device;
   /** A PASID, 0 for requests without one, or {@link UNRECOVERABLE_FAULTS}. */
   readonly id: number;
+  /** Page faults that it was told of and that have no answer yet. */
+  readonly faults = new Set<IopfGroup>();
   readonly #user: FaultUser;
   readonly #features: number;
   #open = true;
@@ -75,7 +77,7 @@ export class FaultRegistration implements FaultHandler {
    * and the device never sees it.
    */
   respond(response: PageResponse): number {
-    const group = this.#unanswered().find((each) => each.matches(response));
+    const group = [...this.faults].find((each) => each.matches(response));
     if (group) return group.respond(response.code) ? 0 : -Errno.EINVAL;
     const { core } = this.device.group ?? {};
     if (core) core.spuriousPageResponses++;
@@ -87,18 +89,12 @@ export class FaultRegistration implements FaultHandler {
     if (!this.#open) return;
     this.#open = false;
     const { device, id } = this;
-    const left = this.#unanswered();
     device.faultHandlers.delete(id);
-    for (const group of left) group.end(PageResponseCode.INVALID);
+    for (const group of [...this.faults]) group.end(PageResponseCode.INVALID);
     // Requests that wait for the last of their group were this handler's (C6).
     const param = device.faultParam;
     if (param) param.partial = param.partial.filter((request) => idOf(request) !== id);
     if (id !== UNRECOVERABLE_FAULTS) device.iommu?.ops.disableFaults?.(device);
-  }
-
-  #unanswered(): IopfGroup[] {
-    const groups = [...(this.device.faultParam?.unanswered ?? [])];
-    return groups.filter(({ way }) => way.registration === this);
   }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Domain } from './domain.ts';
+import type { IopfGroup } from './io_pgfault.ts';
 
 /**
  * One attachment: made anew by the caller for each attach and replace, and held by the group until the detach or the next
@@ -7,4 +8,6 @@ import type { Domain } from './domain.ts';
  */
 export class AttachHandle {
   domain: Domain | undefined = undefined;
+  /** Page faults that came through it and have no answer yet. */
+  readonly faults = new Set<IopfGroup>();
 }

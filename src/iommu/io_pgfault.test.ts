@@ -12,7 +12,13 @@ import {
   PageResponseCode,
 } from './fault.ts';
 import { AttachHandle } from './handle.ts';
-import { type IopfGroup, IopfQueue, reportDeviceFault, respondToDevice } from './io_pgfault.ts';
+import {
+  endFaults,
+  type IopfGroup,
+  IopfQueue,
+  reportDeviceFault,
+  respondToDevice,
+} from './io_pgfault.ts';
 import { claimDmaOwner } from './ownership.ts';
 
 const { LAST_PAGE, PASID_VALID, PRIVATE_DATA } = PageRequestFlags;
@@ -236,5 +242,123 @@ describe('C8: an answer that names its request', () => {
     report({ grpid: 1 });
     expect(respondToDevice(device, { pasid: 0, grpid: 1, code: SUCCESS })).toBe(0);
     expect(taken[1]?.respond(SUCCESS)).toBe(false);
+  });
+});
+
+describe('C10: a time-out', () => {
+  const MS = 1e6;
+  beforeEach(() => {
+    Object.assign(world.core, { pageResponseTimeout: 5 * MS });
+  });
+  const pass = (ns: number): void => {
+    world.sim.clock.advanceBy(ns);
+    world.sim.settle();
+  };
+
+  it('answers INVALID, once, and a late answer is spurious', () => {
+    report({ grpid: 3 });
+    pass(5 * MS - 1);
+    expect(answers).toEqual([]);
+    pass(1);
+    expect(answers).toEqual([{ pasid: 0, grpid: 3, code: PageResponseCode.INVALID }]);
+    expect(taken[0]?.respond(PageResponseCode.SUCCESS)).toBe(false);
+    expect(answers).toHaveLength(1);
+    expect([world.core.timedOutPageRequests, world.core.spuriousPageResponses]).toEqual([1, 1]);
+    expect(device.faultParam?.unanswered.size).toBe(0);
+    expect(handle.faults.size).toBe(0);
+  });
+
+  it('does not come for a group that has its answer', () => {
+    report();
+    taken[0]?.respond(PageResponseCode.SUCCESS);
+    expect(world.sim.clock.nextDue).toBeUndefined();
+    report({ grpid: 1 });
+    pass(3 * MS);
+    expect(answers).toHaveLength(1);
+    pass(2 * MS);
+    expect(answers).toHaveLength(2);
+  });
+
+  it('counts from the last request of the group, and not for requests that wait for it', () => {
+    report({ flags: 0 });
+    pass(10 * MS);
+    expect(answers).toEqual([]);
+    report();
+    expect(taken[0]?.requests).toHaveLength(2);
+    pass(5 * MS);
+    expect(answers).toHaveLength(1);
+  });
+
+  it('of 0 never comes', () => {
+    Object.assign(world.core, { pageResponseTimeout: 0 });
+    report();
+    expect(world.sim.clock.nextDue).toBeUndefined();
+  });
+});
+
+describe('what is wrong', () => {
+  const { SUCCESS, INVALID } = PageResponseCode;
+
+  it('C13: requests of a PASID that nobody has, of a device whose faults are off, and of one without a group are answered INVALID', () => {
+    expect(report({ flags: LAST_PAGE | PASID_VALID, pasid: 9, grpid: 2 })).toBe(-Errno.EINVAL);
+    const off = world.add('off', { canFault: true });
+    expect(reportDeviceFault(off, request({ grpid: 3 }))).toBe(-Errno.EINVAL);
+    const gone = world.add('gone', { canFault: true });
+    world.core.releaseDevice(gone);
+    expect(reportDeviceFault(gone, request({ grpid: 4 }))).toBe(-Errno.EINVAL);
+    // Nobody drives the last one any more, who could be told.
+    expect(answers).toEqual([
+      { pasid: 9, grpid: 2, code: INVALID },
+      { pasid: 0, grpid: 3, code: INVALID },
+    ]);
+    expect(taken).toEqual([]);
+  });
+
+  it('C8: an answer of another device finds nothing', () => {
+    const other = world.add('b', { canFault: true });
+    expect(queue.addDevice(other)).toBe(0);
+    report({ grpid: 1 });
+    expect(respondToDevice(other, { pasid: 0, grpid: 1, code: SUCCESS })).toBe(-Errno.EINVAL);
+    expect(answers).toEqual([]);
+    expect(world.core.spuriousPageResponses).toBe(1);
+  });
+
+  it('C8: an answer finds none but its own of several groups', () => {
+    attach(device, 5, faulting, new AttachHandle());
+    report({ grpid: 1 });
+    report({ grpid: 2 });
+    report({ flags: LAST_PAGE | PASID_VALID, pasid: 5, grpid: 3 });
+    expect(respondToDevice(device, { pasid: 0, grpid: 2, code: SUCCESS })).toBe(0);
+    expect(respondToDevice(device, { pasid: 5, grpid: 3, code: INVALID })).toBe(0);
+    expect(answers.map(({ grpid }) => grpid)).toEqual([2, 3]);
+    expect(device.faultParam?.unanswered.size).toBe(1);
+  });
+
+  it('C4: an attachment that has ended owes nothing, also when faults were turned off before', () => {
+    report({ grpid: 1 });
+    report({ grpid: 2 });
+    queue.removeDevice(device);
+    endFaults(handle);
+    expect(answers.map(({ grpid, code }) => [grpid, code])).toEqual([
+      [1, INVALID],
+      [2, INVALID],
+    ]);
+    expect(taken.map((group) => group.respond(SUCCESS))).toEqual([false, false]);
+    expect(answers).toHaveLength(2);
+  });
+
+  it('C6: all partial requests of the devices of a queue go when it overflows, and of no other queue', () => {
+    const [same, apart] = [world.add('b', { canFault: true }), world.add('c', { canFault: true })];
+    const otherQueue = new IopfQueue(world.core);
+    expect([queue.addDevice(same), otherQueue.addDevice(apart)]).toEqual([0, 0]);
+    for (const each of [same, apart]) {
+      claimDmaOwner(each, world);
+      attach(each, NO_PASID, faulting, new AttachHandle());
+      reportDeviceFault(each, request({ flags: 0 }));
+    }
+    report({ flags: 0 });
+    queue.discardPartial();
+    const left = [device, same, apart].map((each) => each.faultParam?.partial.length);
+    expect(left).toEqual([0, 0, 1]);
   });
 });

@@ -15,7 +15,6 @@ import {
   PageResponseCode,
 } from './fault.ts';
 import type { FaultRegistration } from './fault_registration.ts';
-import type { IommuGroup } from './group.ts';
 import type { AttachHandle } from './handle.ts';
 
 /**
@@ -78,6 +77,7 @@ export class IopfGroup {
     this.way = way;
     param.pending.add(this);
     param.unanswered.add(this);
+    (way.handle ?? way.registration)?.faults.add(this);
   }
 
   get device(): Device {
@@ -110,6 +110,7 @@ export class IopfGroup {
     }
     this.param.unanswered.delete(this);
     this.param.pending.delete(this);
+    (this.way.handle ?? this.way.registration)?.faults.delete(this);
     if (this.timer) core.sim.clock.cancel(this.timer);
     answer(this.device, this.last, code);
     return true;
@@ -320,8 +321,6 @@ export function respondToDevice(device: Device, response: PageResponse): number 
 }
 
 /** C4: an attachment has ended, and all of its faults that are left are answered INVALID. */
-export function endFaults(group: IommuGroup, ended: AttachHandle): void {
-  for (const { faultParam } of group.devices)
-    for (const each of [...(faultParam?.unanswered ?? [])])
-      if (each.handle === ended) each.end(PageResponseCode.INVALID);
+export function endFaults(ended: AttachHandle): void {
+  for (const group of [...ended.faults]) group.end(PageResponseCode.INVALID);
 }

@@ -123,7 +123,7 @@ export class Sva {
     const domain = [...data.domains.keys()].find((each) => each === handle.domain);
     if (handle.bonds.size > 0 || !domain) return;
     detach(device, pasid, domain);
-    endFaults(group, handle);
+    endFaults(handle);
     this.#putDomain(mm, data, domain);
   }
 
