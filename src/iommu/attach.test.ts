@@ -228,6 +228,7 @@ describe('attach, detach and replace', () => {
     detach(first, NO_PASID, old);
     releaseDmaOwner(first);
     expect(world.core.warnings.splice(0)).toEqual([expect.stringContaining('PASID 5, 7')]);
+    expect(world.core.ownershipViolations).toBe(1);
     expect(first.group?.owner).toBe(world);
     expect(claimDmaOwner(first, 'another')).toBe(-Errno.EPERM);
     detach(first, 5, old);
@@ -244,5 +245,19 @@ describe('attach, detach and replace', () => {
     expect(other.byPasid.size).toBe(0);
     expect(other.group?.pasids.has(5)).toBe(false);
     expect(attach(other, 5, old, new AttachHandle())).toBe(0);
+  });
+
+  it('B10: each device of a group has a PASID in its own table, and loses it there', () => {
+    attach(first, 5, old, new AttachHandle());
+    expect([first.byPasid.get(5), second.byPasid.get(5)]).toEqual([old, old]);
+    const other = world.add('other', { pasidBits: 6 });
+    claimDmaOwner(other, world);
+    attach(other, 5, old, new AttachHandle());
+    detach(first, 5, old);
+    expect([first, second, other].map(({ byPasid }) => byPasid.has(5))).toEqual([
+      false,
+      false,
+      true,
+    ]);
   });
 });

@@ -12,7 +12,14 @@ export function copyTree() {
   const copy = mkdtempSync(join(tmpdir(), 'iommulator-mutations-'));
   process.on('exit', () => rmSync(copy, { recursive: true, force: true }));
   for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
-  const names = ['src', 'package.json', 'vitest.config.ts', 'tsconfig.base.json', 'tsconfig.json'];
+  const names = [
+    'src',
+    'package.json',
+    'vitest.config.ts',
+    'test/setup.ts',
+    'tsconfig.base.json',
+    'tsconfig.json',
+  ];
   for (const name of names) cpSync(join(root, name), join(copy, name), { recursive: true });
   const references = [{ path: 'src' }];
   writeFileSync(join(copy, 'tsconfig.json'), JSON.stringify({ files: [], references }));

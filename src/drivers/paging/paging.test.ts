@@ -165,3 +165,40 @@ describe('an IOMMU that only maps', () => {
     expect([...core.groups.entries()]).toEqual([]);
   });
 });
+
+describe('PASIDs', () => {
+  function withPasids(name: string): Device {
+    const device = new Device(name, { pasidBits: 4 });
+    expect(iommu.addDevice(device)).toBe(0);
+    expect(claimDmaOwner(device, OWNER)).toBe(0);
+    return device;
+  }
+  const through = (device: Device, pasid: number) => iommu.translate(device, pasid, IOVA, 'read');
+
+  it('B10: belong to one device, also where others are in the same domain', () => {
+    const [a, b] = [withPasids('a'), withPasids('b')];
+    const domain = domainFor(a, DomainFlags.PASID);
+    const own = domainFor(a, DomainFlags.PASID);
+    domain.map(IOVA, 0x500, 2, RW);
+    own.map(IOVA, 0x700, 2, RW);
+    for (const each of [a, b]) attach(each, NO_PASID, domain, new AttachHandle());
+    expect(attach(a, 5, own, new AttachHandle())).toBe(0);
+    expect(through(a, 5)).toMatchObject({ frame: 0x700 });
+    expect(through(b, 5)).toMatchObject({ cause: TranslationCause.BLOCKED });
+    expect(attach(b, 5, domain, new AttachHandle())).toBe(0);
+    expect(through(a, 5)).toMatchObject({ frame: 0x700 });
+    detach(b, 5, domain);
+    expect(through(a, 5)).toMatchObject({ frame: 0x700 });
+  });
+
+  it('B8: live on when the RID is detached', () => {
+    const a = withPasids('a');
+    const domain = domainFor(a, DomainFlags.PASID);
+    domain.map(IOVA, 0x500, 2, RW);
+    attach(a, NO_PASID, domain, new AttachHandle());
+    attach(a, 5, domain, new AttachHandle());
+    detach(a, NO_PASID, domain);
+    expect(through(a, NO_PASID)).toMatchObject({ cause: TranslationCause.BLOCKED });
+    expect(through(a, 5)).toMatchObject({ frame: 0x500 });
+  });
+});
