@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { copyTree } from './copy.mjs';
 
 const FOLDER = 'src/drivers/intel';
-const LIMIT_MS = 60_000;
+const LIMIT_MS = 120_000;
 
 /** What is taken out: whole statements, or whole items of a list, on one line. */
 const kinds = [
@@ -46,12 +46,16 @@ const files = readdirSync(join(copy, FOLDER)).filter(
     (asked.length === 0 || asked.includes(name)),
 );
 
+/** Runs that were ended at the limit: the line made a test hang, or the machine was busy and nothing is known. */
+let overran = 0;
+
 /** Whether the driver's tests pass. */
 function passes() {
   const vitest = join(copy, 'node_modules/vitest/vitest.mjs');
   const args = [vitest, 'run', FOLDER, '--bail=1', '--reporter=dot'];
   const env = { ...process.env, VTD_SEQUENCES: '60' };
   const done = spawnSync(process.execPath, args, { cwd: copy, timeout: LIMIT_MS, env });
+  if (done.error) overran++;
   return done.status === 0;
 }
 
@@ -76,7 +80,10 @@ for (const name of files) {
     const without = lines.with(index, text.startsWith('else ') ? 'else ;' : '');
     writeFileSync(path, without.join('\n'));
     tried++;
-    if (!passes()) continue;
+    const before = overran;
+    const isMissed = passes();
+    if (overran > before) console.log(`OVERRAN  ${name}:${index + 1} (${found.kind}) ${text}`);
+    if (!isMissed) continue;
     bad++;
     console.log(`SURVIVED ${name}:${index + 1} (${found.kind}) ${text}`);
   }
@@ -88,6 +95,6 @@ for (const key of Object.keys(survivors)) {
   console.log(`STALE    ${key}`);
 }
 console.log(
-  `${tried} lines taken out, ${Object.keys(survivors).length} kinds left in; ${bad} not as they should be`,
+  `${tried} lines taken out, ${Object.keys(survivors).length} kinds left in; ${overran} ended at the limit; ${bad} not as they should be`,
 );
 process.exitCode = bad > 0 ? 1 : 0;
