@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * `node test/mutations/driver.mjs [FILE...]`: takes out of the driver for VT-d, one line at a time, each invalidation, each write of a
- * table, a queue or a register, and each check, in a copy of the tree, and runs the driver's tests. One must fail each time. Exit 1
+ * table, a queue or a register, each switch in a device, and each check, in a copy of the tree, and runs the driver's tests. One must fail each time. Exit 1
  * where a line is missed by none that is not in `survivors` with its reason.
  */
 import { spawnSync } from 'node:child_process';
@@ -20,6 +20,8 @@ const kinds = [
   { kind: 'invalidation', is: /^(if \(.*\) )?\w+\(batch\.next\(\).*;$/ },
   { kind: 'write', is: /^(if \(.*\) )?(this\.#?(write\w*|put|flush)|memory\.write)\(.*;$/ },
   { kind: 'write', is: /^(words|at|lanes|status\.lanes|absent)\[.*\] = .*;$/ },
+  { kind: 'device', is: /^(if \(.*\) )?(this\.)?(fn|device|info)\.(ats|pasid|pri)\?\.\w+\(.*;$/ },
+  { kind: 'device', is: /^(this\.)?#?(updateAts|distrust|timedOut)\(.*;$/ },
   { kind: 'write', is: /^(if \(.*\) )?mmio\.write(32|64)\(.*;$/ },
 ];
 
