@@ -278,6 +278,11 @@ function findWay(device: Device, request: PageRequest): FaultWay | undefined {
  */
 export function reportDeviceFault(device: Device, request: PageRequest): number {
   device.group?.core.sim.point('page request');
+  return reportDeviceFaultNow(device, request);
+}
+
+/** The same for a driver's task that has just let others run: it has read the request, and nobody detaches before it is delivered. */
+export function reportDeviceFaultNow(device: Device, request: PageRequest): number {
   const { faultParam: param } = device;
   const isLast = (request.flags & PageRequestFlags.LAST_PAGE) !== 0;
   const way = device.pageRequestsPaused ? undefined : findWay(device, request);
