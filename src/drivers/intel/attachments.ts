@@ -15,24 +15,34 @@ export interface Attachable {
   release(at: DevicePasid): void;
   /** What the table entry has to say; or a negative errno. */
   translationOn(at: DevicePasid): Translation | number;
+  /** The device's page requests in it go to a handler, so that they have to be on (C1). */
+  takesFaultsOf(info: DeviceInfo): boolean;
 }
 
 /**
  * Puts a domain in force for a device, or with undefined blocks it, instead of what was attached. 0, or a negative errno with everything
  * as before. What leads to the new domain's caches is known before the hardware can fill them, and to the old one's until they are empty.
+ * Page requests are on before the new domain can have any, and off when none of the old one's is left anywhere (C1, C4, C5).
  */
 export function attachDomain(at: DevicePasid, next: Attachable | undefined): number {
+  const { info, attached: before } = at;
   const translation = next ? acquire(at, next) : undefined;
   if (typeof translation === 'number') return translation;
-  // Blocking takes back what a user had: it does not fail.
-  const rc = at.slot.set(translation, next === undefined);
+  const takesFaults = next?.takesFaultsOf(info) ?? false;
+  let rc = takesFaults ? info.enableFaults() : 0;
+  if (rc === 0) {
+    // Blocking takes back what a user had: it does not fail.
+    rc = at.slot.set(translation, next === undefined);
+    if (rc !== 0 && takesFaults) info.disableFaults();
+  }
   if (rc !== 0) {
     next?.release(at);
     return rc;
   }
-  const before = at.attached;
   at.attached = next;
-  at.info.updateAts();
+  info.updateAts();
+  if (before) info.drainFaults(at.pasid);
+  if (before?.takesFaultsOf(info)) info.disableFaults();
   before?.release(at);
   return 0;
 }

@@ -5,6 +5,8 @@ import { DESCRIPTOR_WORDS, deviceOf } from './descriptors.ts';
 export class Batch {
   readonly #descriptors: Uint32Array[] = [];
   count = 0;
+  /** It is done when page requests that came before it are in memory too. */
+  drainsPageRequests = false;
 
   /** Words for one more. */
   next(): Uint32Array {
@@ -40,5 +42,6 @@ export class Batch {
 
   reset(): void {
     this.count = 0;
+    this.drainsPageRequests = false;
   }
 }

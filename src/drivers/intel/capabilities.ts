@@ -51,6 +51,7 @@ const ECAP = {
   iro: [17, 8],
   /** Nested translation. */
   nest: [26, 26],
+  /** Page requests. */
   prs: [29, 29],
   /** Supervisor requests. */
   srs: [31, 31],
@@ -60,6 +61,7 @@ const ECAP = {
   pss: [39, 35],
   pasid: [40, 40],
   dit: [41, 41],
+  /** Page requests can be drained. */
   pds: [42, 42],
   /** Scalable mode. */
   smts: [43, 43],
@@ -109,6 +111,7 @@ export class Capabilities {
   readonly hasPasids: boolean;
   /** PASIDs that it can tell apart; 0 where it has none. */
   readonly maxPasids: number;
+  readonly hasPageRequests: boolean;
   readonly hasSnoopControl: boolean;
   readonly domainIds: number;
   readonly maxAddressBits: number;
@@ -133,6 +136,7 @@ export class Capabilities {
     this.hasDirty = this.isScalable && ecap.slads === 1 && ecap.smpwc === 1;
     this.hasPasids = this.isScalable && ecap.pasid === 1;
     this.maxPasids = this.hasPasids ? 2 ** (ecap.pss + 1) : 0;
+    this.hasPageRequests = this.isScalable && ecap.prs === 1 && ecap.pds === 1;
     this.hasSnoopControl = ecap.sc === 1;
     this.domainIds = 2 ** (4 + 2 * cap.nd);
     this.maxAddressBits = cap.mgaw + 1;

@@ -15,6 +15,7 @@ const Type = {
   PASID_IOTLB: 6,
   PASID_CACHE: 7,
   PASID_DEVICE_IOTLB: 8,
+  PAGE_GROUP_RESPONSE: 9,
 } as const;
 
 /** What an IOTLB or context invalidation reaches, bits 5:4. */
@@ -31,6 +32,8 @@ const ONE_PASID = 1;
 const SEVERAL_PAGES = 1 << 11;
 
 const STATUS_WRITE = 1 << 5;
+const FENCE = 1 << 6;
+const PAGE_REQUEST_DRAIN = 1 << 7;
 
 /** Reads and writes under way are to be drained (bits 7, 6), where the hardware can. */
 export interface Drains {
@@ -170,6 +173,38 @@ export function deviceOf([w0 = 0, w1 = 0]: Uint32Array): number | undefined {
   return type === Type.PASID_DEVICE_IOTLB ? w0 >>> 16 : undefined;
 }
 
-/** Writes `data` to a word of memory when all before it is done. `address` in lanes. */
-export const waitAndWrite = (at: Uint32Array, data: number, lo: number, hi: number): void =>
-  fill(at, Type.WAIT | STATUS_WRITE, data, lo, hi);
+/** Nothing behind it begins before all that is ahead of it is done. */
+export const fence = (at: Uint32Array): void => fill(at, Type.WAIT | FENCE);
+
+/**
+ * Writes `data` to a word of memory when all before it is done. `address` in lanes. With `drains` page requests that came before are in
+ * memory by then.
+ */
+export const waitAndWrite = (
+  at: Uint32Array,
+  data: number,
+  lo: number,
+  hi: number,
+  drains = false,
+): void => fill(at, Type.WAIT | STATUS_WRITE | (drains ? PAGE_REQUEST_DRAIN : 0), data, lo, hi);
+
+/** The answer to a group of page requests. */
+export interface GroupAnswer {
+  readonly sourceId: number;
+  /** Undefined where the requests had none. */
+  readonly pasid: number | undefined;
+  readonly group: number;
+  /** 0 success, 1 invalid request, 15 response failure. */
+  readonly code: number;
+}
+
+export const pageGroupResponse = (
+  at: Uint32Array,
+  { sourceId, pasid, group, code }: GroupAnswer,
+): void =>
+  fill(
+    at,
+    Type.PAGE_GROUP_RESPONSE | (pasid === undefined ? 0 : 1 << 4) | (code << 12) | (sourceId << 16),
+    pasid ?? 0,
+    group << 3,
+  );

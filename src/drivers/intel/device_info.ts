@@ -12,6 +12,7 @@ import {
 } from './descriptors.ts';
 import type { DeviceFunction } from './device_function.ts';
 import { DevicePasid } from './device_pasid.ts';
+import { PAGE_REQUESTS } from './page_requests.ts';
 import { PasidTable } from './pasid_table.ts';
 import { ContextSlot, PasidSlot, type Slot, withoutDeviceIotlb } from './slot.ts';
 import { QUANTUM_WORDS } from './translation.ts';
@@ -49,6 +50,11 @@ export class DeviceInfo {
   /** Invalidations in a row that it left unanswered. */
   timeouts = 0;
   #isDistrusted = false;
+  /** It may ask for pages, and groups whose requests had a PASID and are not answered. */
+  #isPriOn = false;
+  readonly groupsWithPasid = new Set<number>();
+  /** Who takes its page requests: domains, and handlers beside them. */
+  #faultUsers = 0;
   readonly #physicalSourceId: number;
   readonly #context: EntryPlace;
   /** By PASID: those that something is attached to. */
@@ -142,6 +148,45 @@ export class DeviceInfo {
   turnOn(): void {
     this.fn.pasid?.enable(true);
     this.updateAts();
+    this.#turnOnPri();
+  }
+
+  /** Linux `iommu_enable_pci_pri()`. */
+  #turnOnPri(): void {
+    const { pri, pasid } = this.fn;
+    if (!pri || !this.isAtsOn || (pasid && !pri.pasidRequired)) return;
+    pri.reset();
+    this.#isPriOn = pri.enable(PAGE_REQUESTS);
+  }
+
+  #turnOffPri(): void {
+    if (this.#isPriOn) this.fn.pri?.disable();
+    this.#isPriOn = false;
+  }
+
+  /** It can wait for a page (A3). */
+  get canFault(): boolean {
+    return this.#isPriOn;
+  }
+
+  /** One more user of its page requests. 0, or -ENODEV (it has none), -ENOMEM. */
+  enableFaults(): number {
+    const { pageRequests } = this.unit;
+    if (!this.#isPriOn || !pageRequests) return -Errno.ENODEV;
+    const rc = this.#faultUsers === 0 ? pageRequests.iopf.addDevice(this.device) : 0;
+    if (rc === 0) this.#faultUsers++;
+    return rc;
+  }
+
+  /** One less; with the last one they are off. What was on its way has been drained. */
+  disableFaults(): void {
+    if (--this.#faultUsers > 0 || !this.device.faultParam) return;
+    this.unit.pageRequests?.iopf.removeDevice(this.device);
+  }
+
+  /** Nothing that it asked for at a PASID, or without (0), is on its way any more. */
+  drainFaults(pasid: number): void {
+    if (this.#faultUsers > 0) this.unit.pageRequests?.drain(this, pasid);
   }
 
   /** Its own cache is on while it can be asked for translations: in scalable mode always, in legacy mode with a table. */
@@ -187,6 +232,7 @@ export class DeviceInfo {
       sourceId,
     );
     unit.submit(batch, true);
+    this.#turnOffPri();
     this.updateAts();
     unit.core.warn(
       `${this.device.name} does not complete invalidations of its translations: it gets none any more, and those that it has are refused`,
@@ -197,6 +243,7 @@ export class DeviceInfo {
   free(): void {
     for (const at of this.#pasids.values()) attachDomain(at, undefined);
     const { pasidTable, unit, sourceId } = this;
+    this.#turnOffPri();
     if (this.isAtsOn) {
       this.isAtsOn = false;
       this.fn.ats?.enable(false);

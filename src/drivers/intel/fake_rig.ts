@@ -5,6 +5,7 @@ import { attach, detach, replace } from '../../iommu/attach.ts';
 import { IommuCore } from '../../iommu/core.ts';
 import { Device, NO_PASID } from '../../iommu/device.ts';
 import type { Domain } from '../../iommu/domain.ts';
+import type { FaultHandler } from '../../iommu/fault.ts';
 import { AttachHandle } from '../../iommu/handle.ts';
 import { claimDmaOwner } from '../../iommu/ownership.ts';
 import type { UserData } from '../../iommu/user_data.ts';
@@ -12,7 +13,7 @@ import type { Hardware } from '../../kernel/hardware.ts';
 import { Ram } from '../../memory/ram.ts';
 import type { Faults } from '../../sim/faults.ts';
 import { Sim } from '../../sim/sim.ts';
-import type { AtsControl } from './device_function.ts';
+import type { AtsControl, PriControl } from './device_function.ts';
 import { type FakeOptions, FakeVtd } from './fake_vtd.ts';
 import { type IntelDeviceOptions, IntelIommu } from './intel_iommu.ts';
 import { IntelPagingDomain } from './paging_domain.ts';
@@ -60,8 +61,8 @@ export class Rig<H extends Hardware> {
     return device;
   }
 
-  paging(device: Device, flags = 0): IntelPagingDomain {
-    const domain = allocUserDomain(device, { flags });
+  paging(device: Device, flags = 0, faultHandler?: FaultHandler): IntelPagingDomain {
+    const domain = allocUserDomain(device, { flags, faultHandler });
     if (typeof domain === 'number') throw new Error(`refused: ${domain}`);
     if (!(domain instanceof IntelPagingDomain)) throw new Error('not a paging domain');
     return domain;
@@ -126,6 +127,19 @@ export function fakeAts(queueDepth: number): AtsControl & { isOn: boolean } {
     enable(on) {
       this.isOn = on;
     },
+  };
+}
+
+/** A function's page requests that remember what was done to them. */
+export function fakePri(more: Partial<PriControl> = {}): PriControl & { readonly log: string[] } {
+  const log: string[] = [];
+  return {
+    log,
+    pasidRequired: true,
+    reset: () => void log.push('reset'),
+    enable: (requests) => log.push(`on, ${requests}`) > 0,
+    disable: () => void log.push('off'),
+    ...more,
   };
 }
 

@@ -13,6 +13,11 @@ import { deviceOf } from './descriptors.ts';
 const [VER, CAP, ECAP, GCMD, GSTS, RTADDR] = [0, 8, 0x10, 0x18, 0x1c, 0x20];
 const [FSTS, FECTL, PMEN, IQH, IQT, IQA] = [0x34, 0x38, 0x64, 0x80, 0x88, 0x90];
 const IQER = 0xb0;
+const [PQH, PQT, PQA, PRS, PECTL] = [0xc0, 0xc8, 0xd0, 0xdc, 0xe0];
+const [PPR, PRO] = [1, 2];
+const FEDATA = 0x3c;
+const PEDATA = 0xe4;
+const MASKED = 0x8000_0000;
 const ONE_SHOTS = 0x4800_0000;
 const WBF = 0x0800_0000;
 const QIE = 0x0400_0000;
@@ -49,6 +54,21 @@ export const ECAP_SCALABLE =
 
 /** Beside that: device TLBs, and PASIDs of 20 bits. */
 export const ECAP_PASID = ECAP_SCALABLE | bits([1, 2], [19, 35], [1, 40]);
+
+/** Beside that: page requests, which can be drained. */
+export const ECAP_PRI = ECAP_PASID | bits([1, 29], [1, 42]);
+
+/** What a device asks for. */
+export interface FakePageRequest {
+  readonly sourceId: number;
+  readonly pasid?: number;
+  readonly address: bigint;
+  readonly group: number;
+  /** Letters r, w, x, p. */
+  readonly access: string;
+  /** True unless told. */
+  readonly isLast?: boolean;
+}
 
 export class FakeVtd implements Hardware {
   readonly mmio = {
@@ -100,7 +120,9 @@ export class FakeVtd implements Hardware {
     // What firmware may have left.
     [IQT, 0x40],
     [PMEN, 0x8000_0001],
-    [FECTL, 0x8000_0000],
+    [FECTL, MASKED],
+    [PECTL, MASKED],
+    [PRS, PPR | PRO],
   ]);
   readonly #wide = new Map<number, bigint>();
 
@@ -136,8 +158,55 @@ export class FakeVtd implements Hardware {
     this.#narrow.set(at + 12, (word3 | 0x8000_0000) >>> 0);
     const status = this.#read32(FSTS);
     if ((status & 2) === 0) this.#narrow.set(FSTS, status | 2 | (index << 8));
-    if ((this.#read32(FECTL) & 0x8000_0000) !== 0) return;
-    for (const handler of this.handlers.values()) handler();
+    this.#interrupt(FECTL, FEDATA);
+  }
+
+  /** Page requests that have left their devices and are not here: a drain brings them. */
+  readonly onTheWay: FakePageRequest[] = [];
+  /** Groups that it answered itself, as it had no room. */
+  readonly autoAnswered: number[] = [];
+
+  /** A device asks for a page. VTD-5.10 §7.4.1 and §7.5. */
+  requestPage(request: FakePageRequest): void {
+    const { sourceId, pasid, address, group, access, isLast = true } = request;
+    const base = this.#read64(PQA);
+    const size = 4096 * 2 ** Number(base & 7n);
+    const tail = Number(this.#read64(PQT));
+    const next = (tail + 32) % size;
+    const status = this.#read32(PRS);
+    if (status & PRO || next === Number(this.#read64(PQH))) {
+      if (isLast) this.autoAnswered.push(group);
+      this.#raise(status, PRO);
+      return;
+    }
+    const has = (letter: string, bit: number): number => (access.includes(letter) ? bit : 0);
+    const words = [
+      1 | (pasid === undefined ? 0 : 0x100) | (sourceId << 16),
+      (pasid ?? 0) | has('x', 1 << 20) | has('p', 1 << 21),
+      Number(address & 0xffff_f000n) +
+        ((group << 3) | has('r', 1) | has('w', 2) | (isLast ? 4 : 0)),
+      Number(address >> 32n),
+      ...Array<number>(4).fill(0),
+    ];
+    const at = (base & ~0xfffn) + BigInt(tail);
+    const { ram } = this.mem;
+    const frame = Number(at / BigInt(FRAME_SIZE));
+    const lane = ram.laneOf(frame) + Number(at % BigInt(FRAME_SIZE)) / 4;
+    ram.lanesOf(frame).set(words, lane);
+    this.#wide.set(PQT, BigInt(next));
+    this.#raise(status, PPR);
+  }
+
+  #raise(status: number, bit: number): void {
+    this.#narrow.set(PRS, status | bit);
+    if (status === 0) this.#interrupt(PECTL, PEDATA);
+  }
+
+  #interrupt(control: number, data: number): void {
+    if ((this.#read32(control) & MASKED) !== 0) return;
+    for (const [message, handler] of [...this.handlers]) {
+      if (message.data === this.#read32(data)) handler();
+    }
   }
 
   /** Goes on with the queue. */
@@ -204,6 +273,8 @@ export class FakeVtd implements Hardware {
       this.#run();
     } else if (at === PMEN) {
       this.#narrow.set(PMEN, ((value & 0x8000_0000) | (value >>> 31)) >>> 0);
+    } else if (at === PRS) {
+      this.#narrow.set(PRS, this.#read32(PRS) & ~value);
     } else if (at === FSTS) {
       const cleared = this.#read32(FSTS) & ~(value & 0x71);
       this.#narrow.set(FSTS, cleared);
@@ -250,7 +321,13 @@ export class FakeVtd implements Hardware {
         this.strayAnswer = false;
         return;
       }
-      if (((words[0] ?? 0) & 0xf) === 5) {
+      if (((words[0] ?? 0) & 0x2f) === 5) {
+        this.#tell(((words[0] ?? 0) & 0x40) === 0 ? 'wait for nothing' : 'fence');
+      } else if (((words[0] ?? 0) & 0xf) === 5) {
+        if ((words[0] ?? 0) & 0x80) {
+          this.#tell('drain');
+          for (const one of this.onTheWay.splice(0)) this.requestPage(one);
+        }
         this.#wait(words);
         if (!this.isQuiet) this.submissions.push(count);
         count = 0;
@@ -302,6 +379,10 @@ function inWords([w0 = 0, w1 = 0, w2 = 0, w3 = 0]: number[]): string {
   if (type === 3) {
     if (w2 === 0xffff_f001 && w3 === 0x7fff_ffff) return `device ${hex(w1)} all`;
     return `device ${hex(w1)} ${hex(page)}${w2 & 1 ? ' S' : ''}`;
+  }
+  if (type === 9) {
+    const of = `${hex(w0 >>> 16)}${w0 & 0x10 ? `/${w1 & 0xf_ffff}` : ''}`;
+    return `answer ${of} group ${(w2 >>> 3) & 0x1ff}: ${(w0 >>> 12) & 0xf}`;
   }
   if (type === 8) {
     const of = `device ${hex(w0 >>> 16)}/${w1 & 0xf_ffff}`;

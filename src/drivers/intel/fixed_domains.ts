@@ -49,6 +49,10 @@ export class IntelIdentityDomain
     return attachPasidDomain(this.#infoOf(device), pasid, this);
   }
 
+  takesFaultsOf(): boolean {
+    return false;
+  }
+
   accepts({ info: { unit } }: DevicePasid): number {
     return unit.caps.ecap.pt === 1 ? 0 : -Errno.EINVAL;
   }

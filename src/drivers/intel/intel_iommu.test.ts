@@ -9,7 +9,6 @@ import { DomainFlags, IommuCap } from '../../iommu/ops.ts';
 import { Ram } from '../../memory/ram.ts';
 import { Faults } from '../../sim/faults.ts';
 import { Sim } from '../../sim/sim.ts';
-import type { FaultHandler } from '../../iommu/fault.ts';
 import { FakeRig, userDataOf, fakeAts } from './fake_rig.ts';
 import { bits, CAP_ALL, ECAP_LEGACY, ECAP_SCALABLE, FakeVtd } from './fake_vtd.ts';
 import { type DeviceFault, IntelIommu } from './intel_iommu.ts';
@@ -289,13 +288,12 @@ describe('a paging domain', () => {
     expect(rig.ram.liveFrames).toBe(before);
   });
 
-  it('is -EOPNOTSUPP for data of a user, and with a handler of page faults', () => {
+  it('is -EOPNOTSUPP for data of a user, and nested without any', () => {
     const rig = new FakeRig();
     const device = rig.add(SID);
     const userData = userDataOf(1, new Uint8Array(24));
-    const faultHandler = { handleFault: () => 0 } as unknown as FaultHandler;
     const parent = rig.paging(device, DomainFlags.NEST_PARENT);
-    for (const request of [{ userData }, { faultHandler }, { parent, userData, faultHandler }]) {
+    for (const request of [{ userData }, { parent }]) {
       expect(allocUserDomain(device, { flags: 0, ...request })).toBe(-Errno.EOPNOTSUPP);
     }
   });

@@ -7,7 +7,8 @@ import {
 } from '../../abi/iommufd.ts';
 import { Errno } from '../../base/errno.ts';
 import type { IommuCore } from '../../iommu/core.ts';
-import { type Device, IommuDevice } from '../../iommu/device.ts';
+import { type Device, IommuDevice, NO_PASID } from '../../iommu/device.ts';
+import type { PageResponse } from '../../iommu/fault.ts';
 import { type HwInfo, IommuCap, type IommuOps } from '../../iommu/ops.ts';
 import { type ResvRegion, ResvType } from '../../iommu/reserved.ts';
 import type { Hardware } from '../../kernel/hardware.ts';
@@ -122,18 +123,22 @@ export class IntelIommu {
       releaseDevice: (device) => this.#release(device),
       deviceGroup: (device) => this.#coming.get(device)?.options.group,
       capable: (device, cap) => this.#capable(device, cap),
+      canFault: (device) => this.#infos.get(device)?.canFault ?? false,
+      enableFaults: (device) => this.#infos.get(device)?.enableFaults() ?? -Errno.ENODEV,
+      disableFaults: (device) => this.#disableFaults(device),
+      pageResponse: (device, response) => this.#respond(device, response),
       getResvRegions: () => [MSI_WINDOW],
       hwInfo: (device, type) => this.#hwInfo(device, type),
-      domainAllocPagingFlags: (device, { flags, userData, faultHandler }) => {
+      domainAllocPagingFlags: (device, { flags, userData }) => {
         const unit = this.#infos.get(device)?.unit;
         if (!unit) return -Errno.ENODEV;
-        if (userData || faultHandler) return -Errno.EOPNOTSUPP;
+        if (userData) return -Errno.EOPNOTSUPP;
         return IntelPagingDomain.create(unit, flags, this.#infoOf);
       },
-      domainAllocNested: (device, { flags, parent, userData, faultHandler }) => {
+      domainAllocNested: (device, { flags, parent, userData }) => {
         const unit = this.#infos.get(device)?.unit;
         if (!unit) return -Errno.ENODEV;
-        if (!userData || faultHandler) return -Errno.EOPNOTSUPP;
+        if (!userData) return -Errno.EOPNOTSUPP;
         return NestedGuestDomain.create(unit, parent, flags, userData, this.#infoOf);
       },
     };
@@ -152,6 +157,20 @@ export class IntelIommu {
     unit.devices.set(sourceId, info);
     info.turnOn();
     return 0;
+  }
+
+  /** A handler that was beside the domains goes. */
+  #disableFaults(device: Device): void {
+    const info = this.#infos.get(device);
+    for (const pasid of [NO_PASID, ...(info?.pasids.keys() ?? [])]) info?.drainFaults(pasid);
+    info?.disableFaults();
+  }
+
+  #respond(device: Device, { pasid, grpid, code }: PageResponse): void {
+    const info = this.#infos.get(device);
+    if (!info) return;
+    const hadPasid = info.groupsWithPasid.delete(grpid);
+    info.unit.pageRequests?.respond(info.sourceId, hadPasid ? pasid : undefined, grpid, code);
   }
 
   #release(device: Device): void {
@@ -205,9 +224,10 @@ export class IntelIommu {
 }
 
 /** What of a function's capabilities a unit has a use for. Source: Linux `intel_iommu_probe_device()`. */
-function usefulTo({ caps }: Unit, { ats, pasid }: DeviceFunction): DeviceFunction {
+function usefulTo({ caps }: Unit, { ats, pasid, pri }: DeviceFunction): DeviceFunction {
   const hasAts = caps.ecap.dt === 1;
   return {
+    pri: hasAts && ats && caps.hasPageRequests ? pri : undefined,
     ats: hasAts ? ats : undefined,
     pasid: caps.hasPasids ? pasid : undefined,
   };

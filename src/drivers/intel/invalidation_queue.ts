@@ -109,7 +109,7 @@ export class InvalidationQueue {
     const { lanes, lane } = this.#statusWord(last);
     lanes[lane] = PENDING;
     for (let i = 0; i < batch.count; i++) this.#put((first + i) % LENGTH, batch.at(i));
-    this.#putWait(last, last);
+    this.#putWait(last, last, batch.drainsPageRequests);
     this.#tail = (first + needed) % LENGTH;
     this.#inUse += needed;
     this.#pending.push(pending);
@@ -170,9 +170,9 @@ export class InvalidationQueue {
   }
 
   /** A descriptor at `index` that writes the word of the submission that ends at `last`. */
-  #putWait(index: number, last: number): void {
+  #putWait(index: number, last: number, drains = false): void {
     const address = this.#status * FRAME_SIZE + last * 4;
-    waitAndWrite(this.#wait, DONE, address >>> 0, Math.floor(address / 2 ** 32));
+    waitAndWrite(this.#wait, DONE, address >>> 0, Math.floor(address / 2 ** 32), drains);
     this.#put(index, this.#wait);
   }
 

@@ -12,7 +12,7 @@ import {
 import { Errno } from '../../base/errno.ts';
 import { BaseDomain } from '../../iommu/base_domain.ts';
 import type { Device } from '../../iommu/device.ts';
-import { type Domain, DomainType, type NestedDomain } from '../../iommu/domain.ts';
+import { type Domain, DomainType, isFaultCapable, type NestedDomain } from '../../iommu/domain.ts';
 import { DomainFlags } from '../../iommu/ops.ts';
 import {
   copyStructFromUser,
@@ -96,6 +96,10 @@ export class NestedGuestDomain
 
   override setDevPasid(device: Device, pasid: number, _old: Domain | undefined): number {
     return attachPasidDomain(this.#infoOf(device), pasid, this);
+  }
+
+  takesFaultsOf(): boolean {
+    return isFaultCapable(this);
   }
 
   accepts(at: DevicePasid): number {

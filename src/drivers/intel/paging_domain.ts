@@ -5,7 +5,7 @@ import { x8664 } from '../../generic_pt/fmt/x86_64.ts';
 import { frameOfIova, iovaOfFrame } from '../../generic_pt/iova.ts';
 import { Table, type TableOptions } from '../../generic_pt/table.ts';
 import type { Device } from '../../iommu/device.ts';
-import { type Domain, type IotlbGather, Prot } from '../../iommu/domain.ts';
+import { type Domain, type IotlbGather, isFaultCapable, Prot } from '../../iommu/domain.ts';
 import { DomainFlags } from '../../iommu/ops.ts';
 import { PtDomain } from '../../iommu/pt_domain.ts';
 import { type Attachable, attachDomain, Attachments, attachPasidDomain } from './attachments.ts';
@@ -98,6 +98,10 @@ export class IntelPagingDomain extends PtDomain implements Attachable {
     const flushed = this.attachments.tags.flushMapped(start, start + frames - 1);
     if (flushed !== 0) this.unmap(iova, frames);
     return flushed;
+  }
+
+  takesFaultsOf(): boolean {
+    return isFaultCapable(this);
   }
 
   accepts({ info: { unit } }: DevicePasid): number {

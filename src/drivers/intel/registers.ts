@@ -24,6 +24,15 @@ export const Reg = {
   IQA: 0x90,
   ICS: 0x9c,
   IQER: 0xb0,
+  /** Page requests: head and tail of their queue, its address, status, and the interrupt. */
+  PQH: 0xc0,
+  PQT: 0xc8,
+  PQA: 0xd0,
+  PRS: 0xdc,
+  PECTL: 0xe0,
+  PEDATA: 0xe4,
+  PEADDR: 0xe8,
+  PEUADDR: 0xec,
 } as const;
 
 /** Commands in GCMD; their states are the same bits of GSTS. */
@@ -59,6 +68,14 @@ export const Fsts = {
 export const FSTS_FRI_SHIFT = 8;
 
 export const Fectl = {
+  /** The interrupt is masked. */
+  IM: 0x8000_0000,
+} as const;
+
+/** PRS: a page request is in the queue; one was lost for want of room. */
+export const Prs = { PPR: 1, PRO: 2 } as const;
+
+export const Pectl = {
   /** The interrupt is masked. */
   IM: 0x8000_0000,
 } as const;

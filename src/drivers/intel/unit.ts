@@ -12,6 +12,7 @@ import { allContexts, allIotlb, allPasidCaches, type Drains } from './descriptor
 import { DomainIds } from './domain_ids.ts';
 import { type FaultReport, takeFaults } from './fault_events.ts';
 import { InvalidationQueue } from './invalidation_queue.ts';
+import { PageRequests } from './page_requests.ts';
 import { Fectl, Gcmd, Pmen, Reg, Rtaddr } from './registers.ts';
 import { TableMemory } from './table_memory.ts';
 
@@ -35,6 +36,8 @@ export class Unit {
   readonly contexts: ContextTables;
   readonly queue: InvalidationQueue;
   readonly dids: DomainIds;
+  /** Undefined where it has none. */
+  pageRequests: PageRequests | undefined = undefined;
   readonly drains: Drains;
   /** For tables of domains: items of 8 bytes that a walker shall see. */
   readonly flushItems: (table: number, index: number, items: number) => void;
@@ -119,6 +122,8 @@ export class Unit {
   /** Turns it off, and gives back its memory. No device is behind it any more. */
   stop(): void {
     this.#command(Gcmd.TE, false);
+    this.pageRequests?.stop();
+    this.pageRequests = undefined;
     this.#command(Gcmd.QIE, false);
     if (this.#interrupt) this.hardware.irq.release(this.#interrupt);
     this.#interrupt = undefined;
@@ -213,6 +218,7 @@ export class Unit {
     mmio.write64(Reg.RTADDR, root | BigInt(this.caps.isScalable ? Rtaddr.SCALABLE : 0));
     rc = this.#oneShot(Gcmd.SRTP, true);
     if (rc === 0) rc = this.#forgetAll();
+    if (rc === 0) rc = this.#startPageRequests();
     return rc === 0 ? this.#command(Gcmd.TE, true) : rc;
   }
 
@@ -229,6 +235,15 @@ export class Unit {
       const rc = this.submit(batch, false);
       if (rc !== 0) return rc;
     }
+    return 0;
+  }
+
+  #startPageRequests(): number {
+    if (!this.caps.hasPageRequests) return 0;
+    const made = PageRequests.create(this);
+    if (typeof made === 'number') return made;
+    this.pageRequests = made;
+    made.start();
     return 0;
   }
 
