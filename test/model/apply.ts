@@ -37,6 +37,7 @@ import { EventQueue, eventQueueAlloc, readEvents, triggerEvent } from './events.
 import { dropHwQueue, HwQueue, hwQueueAlloc } from './hw_queues.ts';
 import { checkCache, invalidate, nestedAlloc } from './nested.ts';
 import { Access, Device, Group, Hwpt, Mock, Nested, Vdevice, Viommu } from './objects.ts';
+import { performVfio } from './vfio.ts';
 import { Ioas, LAST, meets, type Source } from './space.ts';
 import type { World } from './world.ts';
 
@@ -56,10 +57,24 @@ const IN = 0x41;
 /** Makes a resolved step. */
 export function apply(world: World, step: Step): Outcome {
   try {
-    return { code: 'OK', out: perform(world, step) ?? {} };
+    return { code: 'OK', out: (step.forked ? inChild(world, step) : perform(world, step)) ?? {} };
   } catch (error) {
     if (error instanceof Refused) return { code: error.code, out: error.out };
     throw error;
+  }
+}
+
+/** The call of a child, which exits. */
+function inChild(world: World, step: Step): Outcome['out'] | void {
+  const by = 'by' in step ? step.by : 0;
+  const parent = world.processes[by];
+  const mm = parent.mm.fork();
+  world.processes[by] = { ...parent, mm };
+  try {
+    return perform(world, step);
+  } finally {
+    world.processes[by] = parent;
+    mm.end(false);
   }
 }
 
@@ -231,6 +246,13 @@ function perform(world: World, step: Step): Outcome['out'] | void {
       return markDirty(world, step);
     case 'dirty_read':
       return readDirty(world, step);
+    case 'vfio_ioas':
+    case 'vfio_extension':
+    case 'vfio_set':
+    case 'vfio_info':
+    case 'vfio_map':
+    case 'vfio_unmap':
+      return performVfio(world, step);
     case 'fault_alloc':
       return queueAlloc(world, step);
     case 'trigger_iopf':

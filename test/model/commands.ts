@@ -108,6 +108,27 @@ export type Command =
       readonly pageSize: bigint;
       readonly room: number;
     }
+  /** `action`: 0 asks, 1 sets, 2 clears. */
+  | { readonly op: 'vfio_ioas'; readonly action: number; readonly ioas: Ref }
+  | { readonly op: 'vfio_extension'; readonly extension: number }
+  | { readonly op: 'vfio_set'; readonly type: number }
+  | { readonly op: 'vfio_info'; readonly argsz: number }
+  | {
+      readonly op: 'vfio_map';
+      readonly by: By;
+      readonly argsz: number;
+      readonly flags: number;
+      readonly va: bigint;
+      readonly length: bigint;
+      readonly iova: bigint;
+    }
+  | {
+      readonly op: 'vfio_unmap';
+      readonly argsz: number;
+      readonly flags: number;
+      readonly iova: bigint;
+      readonly length: bigint;
+    }
   | { readonly op: 'fault_alloc'; readonly by: By; readonly flags: number }
   | {
       readonly op: 'trigger_iopf';
@@ -287,9 +308,13 @@ export type Command =
 
 /**
  * A step of a sequence: the command, and whether the client's structure can not be written back. `failing`: in a step that survives it,
- * the allocation that fails, from 1.
+ * the allocation that fails, from 1. `forked`: a child of the caller makes the call, with a copy of its memory, and exits.
  */
-export type Step = Command & { readonly readOnly?: boolean; readonly failing?: number };
+export type Step = Command & {
+  readonly readOnly?: boolean;
+  readonly failing?: number;
+  readonly forked?: boolean;
+};
 
 /** What differs between sequences before their first command. */
 export interface Setup {

@@ -10,7 +10,7 @@ import type { IommufdFile } from '../../src/iommufd/dispatch.ts';
 import type { IommufdDevice } from '../../src/iommufd/device.ts';
 import type { Device } from '../../src/iommu/device.ts';
 import type { IoctlResult } from '../../src/kernel/file.ts';
-import { Capability } from '../../src/kernel/task.ts';
+import { Capability, type Task } from '../../src/kernel/task.ts';
 import { LocalProcess } from '../../src/kernel/local_process.ts';
 import { Iommufd } from '../../src/iommufd/iommufd.ts';
 import type { MmapRegion } from '../../src/iommufd/mmap.ts';
@@ -51,6 +51,11 @@ export interface EngineAnswer {
   readonly code: number;
 }
 
+interface Call<S> {
+  readonly result: IoctlResult;
+  readonly reply: ReturnType<StructType<S>['on']>;
+}
+
 export class Engine {
   readonly faults = new Faults();
   readonly sim: Sim;
@@ -69,6 +74,8 @@ export class Engine {
   readonly maps: { readonly by: By; readonly region: MmapRegion }[] = [];
   /** Answers to page faults that devices have got since they were looked at last. */
   answers: EngineAnswer[] = [];
+  /** Makes the calls in the place of its parent. */
+  private child: Task | undefined = undefined;
   private readonly setup: Setup;
   private serial = 1;
 
@@ -143,6 +150,27 @@ export class Engine {
     this.iommufd.memory.write(frame, 0, bytes);
   }
 
+  /** Runs `body` with its calls made by a child of a process: memory is a copy, descriptors are the same. */
+  inChild<T>(by: By, body: () => T): T {
+    const { process, mm } = this.clients[by];
+    const childMm = mm.fork();
+    const { user, files } = process;
+    this.child = {
+      pid: process.pid + 100,
+      mm: childMm,
+      user,
+      files,
+      process: { memlockPages: () => process.memlockPages() },
+      capable: (capability) => process.capable(capability),
+    };
+    try {
+      return body();
+    } finally {
+      this.child = undefined;
+      childMm.exit();
+    }
+  }
+
   /** A process ends, and its maps of shared pages with it. */
   unmapShared(by: By): void {
     for (const each of this.maps.filter((map) => map.by === by)) {
@@ -152,18 +180,18 @@ export class Engine {
   }
 
   /** Makes an ioctl of the structure's fields; `reply` is the structure as it came back. */
-  ioctl<S>(
-    by: By,
-    number: number,
-    type: StructType<S>,
-    fields: object,
-    readOnly = false,
-  ): { result: IoctlResult; reply: ReturnType<StructType<S>['on']> } {
+  ioctl<S>(by: By, number: number, type: StructType<S>, fields: object, readOnly = false): Call<S> {
+    return this.sized(by, number, type, { size: type.size, ...fields }, readOnly);
+  }
+
+  /** The same for structures of VFIO, which have their size, if any, by another name. */
+  sized<S>(by: By, number: number, type: StructType<S>, fields: object, readOnly = false): Call<S> {
     const { args, process } = this.clients[by];
+    const caller = this.child ?? process;
     args.fill(0, 0, type.size);
     const view = new DataView(args.buffer, args.byteOffset, args.byteLength);
-    writeFields(type, view, 0, { size: type.size, ...fields });
-    const result = this.file.ioctl(process, number, readOnly ? ARG_READ_ONLY : ARG);
+    writeFields(type, view, 0, fields);
+    const result = this.file.ioctl(caller, number, readOnly ? ARG_READ_ONLY : ARG);
     this.sim.assertNothingHeld();
     return { result, reply: type.on(view) };
   }

@@ -3,15 +3,35 @@
 import { Prng } from '../../src/base/prng.ts';
 import type { Setup, Step } from './commands.ts';
 import { PAGE_N } from './draw.ts';
-import { DrawGuest } from './draw_guest.ts';
+import { DrawVfio } from './draw_vfio.ts';
 import { PAGE } from './memory.ts';
 import { makesSense } from './sense.ts';
-import { DEVICES, GUESTS, FAULTS, FIRST, DIRTY, FILES_ONLY, THEMES, WEIGHTS } from './themes.ts';
+import {
+  DEVICES,
+  GUESTS,
+  FAULTS,
+  FIRST,
+  DIRTY,
+  FILES_ONLY,
+  THEMES,
+  VFIO,
+  WEIGHTS,
+} from './themes.ts';
 import { Hwpt, Nested, Viommu } from './objects.ts';
 import { LAST } from './space.ts';
 import { FILES, type World } from './world.ts';
 
-export class Generator extends DrawGuest {
+/** Calls in which it shows who makes them. */
+const FORKED: readonly Step['op'][] = [
+  'map',
+  'map_file',
+  'vfio_map',
+  'access_rw',
+  'check_refs',
+  'change_process',
+];
+
+export class Generator extends DrawVfio {
   private readonly weights: readonly (readonly [Step['op'], number])[];
   private readonly total: number;
   /** Sequences about devices have tables for PASIDs, which would seldom come together otherwise. */
@@ -32,7 +52,7 @@ export class Generator extends DrawGuest {
     this.isAboutFaults = theme === FAULTS;
     this.isAboutDirty = theme === DIRTY;
     this.isAboutGuests = theme === GUESTS;
-    this.wholePages = this.isAboutGuests;
+    this.wholePages = this.isAboutGuests || theme === VFIO;
     this.first = FIRST.get(theme);
     this.isAboutFiles = theme === FILES_ONLY;
     const often = this.isAboutDirty ? 5 : 3;
@@ -62,6 +82,7 @@ export class Generator extends DrawGuest {
     )
       op = this.draw();
     const step = this.make(op);
+    if (FORKED.includes(op) && this.chance(12)) return { ...step, forked: true };
     return this.chance(40) ? { ...step, readOnly: true } : step;
   }
 
@@ -248,6 +269,13 @@ export class Generator extends DrawGuest {
       case 'dirty_mark':
       case 'dirty_read':
         return this.makeDirty(op);
+      case 'vfio_ioas':
+      case 'vfio_extension':
+      case 'vfio_set':
+      case 'vfio_info':
+      case 'vfio_map':
+      case 'vfio_unmap':
+        return this.makeVfio(op);
       case 'fault_alloc':
       case 'trigger_iopf':
       case 'page_request':

@@ -51,6 +51,14 @@ export class Page {
     if (!this.lost) this.content().set(from, offset);
   }
 
+  /** A page of the same content. */
+  copy(): Page {
+    const copy = new Page(this.serial);
+    copy.bytes = this.bytes?.slice();
+    copy.lost = this.lost;
+    return copy;
+  }
+
   private content(): Uint8Array {
     if (!this.bytes) {
       this.bytes = new Uint8Array(PAGE);
@@ -107,6 +115,14 @@ export class Mm {
       const slot = this.slots.get(at);
       if (slot) this.slots.set(at, { ...slot, readable, writable });
     }
+  }
+
+  /** A child's: private pages are copied, those of files are the same. */
+  fork(): Mm {
+    const child = new Mm();
+    for (const [at, slot] of this.slots)
+      child.slots.set(at, slot.isPrivate ? { ...slot, page: slot.page.copy() } : slot);
+    return child;
   }
 
   /** The end: `killed` leaves no time to save pinned pages. */

@@ -68,7 +68,7 @@ describe('random sequences of calls', () => {
     const kinds = new Set([...tally.outcomes.keys()].map((key) => key.split(' ')[0]));
     const never = [...kinds].filter((kind) => !tally.outcomes.has(`${kind} OK`));
     expect(never).toEqual([]);
-    expect(kinds.size).toBe(62);
+    expect(kinds.size).toBe(68);
   });
 });
 
@@ -180,6 +180,11 @@ describe('an engine that is broken', { timeout: 60_000 }, () => {
   it('is noticed where a map of shared pages does not hold its owner', () => {
     vi.spyOn(MmapRegion.prototype, 'opened').mockImplementation(() => undefined);
     expect(firstFailure(160, false)?.message).toMatch(/users of object/);
+  });
+
+  it('is noticed where VFIO does not cut a map', () => {
+    vi.spyOn(IoPagetable.prototype, 'cut').mockImplementation(() => undefined);
+    expect(firstFailure(160, false)?.message).toMatch(/the engine says/);
   });
 
   it('is noticed where a reservation outlives its device', () => {

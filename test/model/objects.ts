@@ -14,6 +14,8 @@ export class Hwpt {
   readonly dirty: boolean;
   /** The smallest page of its domain, and the addresses that it has. */
   readonly granule: bigint;
+  /** A bit for each size of a page that its domain has. */
+  readonly pageSizes: bigint;
   readonly aperture: Range;
   readonly pasidCompatible: boolean;
   /** Tables of guests can stand on it, and how many do. */
@@ -47,6 +49,7 @@ export class Hwpt {
     this.pasidCompatible = options.pasid;
     this.nests = options.nests;
     this.granule = options.huge ? 4096n : 2048n;
+    this.pageSizes = options.huge ? 0x10_1000n : 2n ** 37n - 2n ** 11n;
     this.aperture = options.huge
       ? { start: 0n, last: 2n ** 38n - 1n }
       : { start: 0x100_0000n, last: 0x7fff_ffffn };

@@ -17,10 +17,16 @@ import { PAGE } from './memory.ts';
 import { answer, done, type EngineOutcome, type Outcome } from './outcome.ts';
 import { performDirty } from './perform_dirty.ts';
 import { performGuest } from './perform_guest.ts';
+import { performVfio } from './perform_vfio.ts';
 import { performQueue } from './perform_queue.ts';
 import { FIRST_FD, FILES } from './world.ts';
 
 export function perform(engine: Engine, step: Step): EngineOutcome {
+  if (!step.forked) return performOne(engine, step);
+  return engine.inChild('by' in step ? step.by : 0, () => performOne(engine, step));
+}
+
+function performOne(engine: Engine, step: Step): EngineOutcome {
   const { readOnly = false } = step;
   switch (step.op) {
     case 'ioas_alloc': {
@@ -143,6 +149,13 @@ export function perform(engine: Engine, step: Step): EngineOutcome {
     case 'dirty_mark':
     case 'dirty_read':
       return performDirty(engine, step);
+    case 'vfio_ioas':
+    case 'vfio_extension':
+    case 'vfio_set':
+    case 'vfio_info':
+    case 'vfio_map':
+    case 'vfio_unmap':
+      return performVfio(engine, step);
     case 'fault_alloc':
     case 'trigger_iopf':
     case 'page_request':

@@ -44,8 +44,10 @@ export class Pinning {
     return this.wanted.get(source)?.get(index) ?? source.pinned.get(index);
   }
 
+  /** For a domain, which maps nothing that can be neither read nor written. */
   holdArea(area: Area): void {
     this.hold(area.source, pageAt(area, area.start), pageAt(area, area.last));
+    if (!area.readable && !area.writable) refuse('EINVAL');
   }
 
   private charge({ payer, mode }: Source, more: number): void {

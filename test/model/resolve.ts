@@ -30,6 +30,7 @@ export function resolve(world: World, step: Step): Step {
         ioas: world.idOf(step.ioas, 'IOAS'),
         fd: world.fdOf(step.fd, step.by, ['file', 'dmabuf']),
       };
+    case 'vfio_ioas':
     case 'map':
     case 'unmap':
     case 'allow':

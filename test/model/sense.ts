@@ -44,6 +44,12 @@ export function makesSense(world: World, op: Step['op'], isAboutFiles: boolean):
       return world.of('HWPT_PAGING').some((each) => each.tracking && each.space.areas.length > 0);
     case 'dirty_read':
       return world.of('HWPT_PAGING').some(({ written }) => written.size > 0);
+    case 'vfio_set':
+    case 'vfio_info':
+    case 'vfio_map':
+      return world.vfioIoas !== undefined;
+    case 'vfio_unmap':
+      return (world.vfioIoas?.areas.length ?? 0) > 0;
     case 'fault_alloc':
       return world.of('FAULT').length < 3;
     case 'trigger_iopf':

@@ -52,6 +52,7 @@ const SURVIVING: readonly Step['op'][] = [
   'page_request',
   'queue_read',
   'trigger_vevent',
+  'vfio_unmap',
 ];
 
 class Sequence {

@@ -34,6 +34,12 @@ export const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
   ['dirty_track', 3],
   ['dirty_mark', 8],
   ['dirty_read', 8],
+  ['vfio_ioas', 2],
+  ['vfio_extension', 1],
+  ['vfio_set', 1],
+  ['vfio_info', 1],
+  ['vfio_map', 5],
+  ['vfio_unmap', 4],
   ['fault_alloc', 2],
   ['trigger_iopf', 10],
   ['page_request', 10],
@@ -89,6 +95,7 @@ export const GUESTS = [
   'invalidate_devices',
   'shared',
 ];
+export const VFIO = ['vfio', 'mock'];
 export const DIRTY = ['dirty', 'hwpt_alloc', 'dmabuf_get'];
 /** Only maps of files can change hands, so a sequence that has others never gets far with that. */
 export const FILES_ONLY = ['map_file', 'change_process', 'mock'];
@@ -107,6 +114,7 @@ export const THEMES: readonly (readonly string[])[] = [
   DIRTY,
   GUESTS,
   GUESTS,
+  VFIO,
 ];
 
 /** What sequences of some themes begin with, so that what they are about is soon under way. */
@@ -128,6 +136,7 @@ export const FIRST: ReadonlyMap<readonly string[], readonly Step['op'][]> = new 
       'hw_queue_alloc',
     ],
   ],
+  [VFIO, ['ioas_alloc', 'vfio_ioas', 'vfio_set', 'vfio_map', 'vfio_unmap']],
   [
     DIRTY,
     [

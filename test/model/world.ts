@@ -70,6 +70,8 @@ export class World {
   /** The devices of `device_*` commands, in order of creation. */
   readonly devices: Device[] = [];
   mode: Exclude<AccountMode, 'none'> = 'user';
+  /** What stands in for VFIO's container. */
+  vfioIoas: Ioas | undefined = undefined;
   /** Maps of pages that virtual IOMMUs share. */
   readonly maps: { readonly by: By; readonly owner: Viommu }[] = [];
   /** Answers to page faults that devices have got since they were looked at last. */

@@ -24,7 +24,7 @@ export class Binding {
   readonly pasid: number;
   did = 0;
   pgtt: number = Pgtt.SECOND;
-  /** Tags of the IOTLB: did | pgtt << 16, and the PASID where there is a first stage, else -1. */
+  /** Tags of the IOTLB: did | pgtt << 16, and the PASID; -1 in legacy mode. */
   tag = 0;
   tlbPasid = -1;
   /** Not 0: refused. */
@@ -426,13 +426,13 @@ export class Bindings {
       return Fault.SM_PASID_INVALID;
     binding.did = lo2 & 0xffff;
     binding.pgtt = pgtt;
+    binding.tlbPasid = binding.pasid;
     binding.snoopsWalk = pwsnp !== 0;
     binding.forcesSnoop = pgsnp !== 0;
     binding.ssade = usesSecond && ssade !== 0;
     binding.sre = (lo3 & 1) !== 0;
     this.#setSecondStage(binding, width, hi * 2 ** 20 + (lo >>> 12));
     if (usesFirst) {
-      binding.tlbPasid = binding.pasid;
       binding.fsTop = hi3 * 2 ** 20 + (lo3 >>> 12);
       if (usesSecond && binding.fsTop >= binding.ssEnd) return Fault.SM_PASID_INVALID;
       binding.fsLevels = levels + 4;

@@ -3,11 +3,11 @@ import type { InvalidateCompletion, InvalidateRequest } from '../../pci/ats_mess
 import type { Clock, Timer } from '../../sim/clock.ts';
 
 const ITAGS = 32;
-/** How long a function may take, in ns of virtual time: a minute and a half (the PCI Express specification, unverified). */
+/** How long a function may take, in ns of virtual time: a minute and a half (VTD-5.10 §4.3 leaves it open). */
 const TIMEOUT = 90e9;
 
-/** Where invalidation requests go. False: there is no function with this requester id, or its ATS is off; nobody completes them. */
-export type SendInvalidation = (sid: number, request: InvalidateRequest) => boolean;
+/** Where invalidation requests go. Where no function has this requester id, nobody completes them. */
+export type SendInvalidation = (sid: number, request: InvalidateRequest) => void;
 
 /** What the queue hears of them. */
 export interface DeviceTlbListener {
@@ -18,17 +18,24 @@ export interface DeviceTlbListener {
 
 /** An ITag that is out. */
 interface Pending {
+  /** The physical function that its function belongs to. */
+  readonly physical: number;
   /** In the order in which they were sent, from 1 on. */
   readonly number: number;
+  /** Completions that have come. */
   seen: number;
-  /** How many completions there will be, as the first says. */
-  count: number | undefined;
   readonly timer: Timer;
-  /** Nobody waits any more; the tag stays away as long as there are others. */
-  isAbandoned: boolean;
 }
 
-/** The caches in devices (ATC), as the unit invalidates them: requests with ITags that are out, for each function. */
+/** What a descriptor for a device TLB asks for. */
+export interface DeviceTlbRequest extends Omit<InvalidateRequest, 'itag'> {
+  readonly sid: number;
+  /** How many may be out at a time (MIP), 0 for 32, to this physical function (PFSID). */
+  readonly most: number;
+  readonly physical: number;
+}
+
+/** The caches in devices (ATC), as the unit invalidates them: requests with ITags that are out. Source: VTD-5.10 §4.3. */
 export class DeviceTlbs {
   /** Undefined: no device is there that could keep anything. */
   send: SendInvalidation | undefined = undefined;
@@ -43,68 +50,62 @@ export class DeviceTlbs {
     this.#listener = listener;
   }
 
-  /** The number of the oldest that somebody waits for; Infinity where there is none. */
+  /** The number of the oldest; Infinity where there is none. */
   get oldest(): number {
     let oldest = Infinity;
-    for (const tags of this.#pending.values()) {
-      for (const one of tags) {
-        if (one && !one.isAbandoned && one.number < oldest) oldest = one.number;
-      }
-    }
+    for (const one of this.#out()) if (one.number < oldest) oldest = one.number;
     return oldest;
   }
 
-  /** Whether another one may be out; `most` (MIP) of them at a time, 0 for 32. */
-  canSend(sid: number, most: number): boolean {
+  /** Whether another one may be out. */
+  canSend({ sid, most, physical }: DeviceTlbRequest): boolean {
+    if (this.#pending.size === 0) return true;
+    let out = 0;
+    for (const one of this.#out()) if (one.physical === physical) out++;
     const tags = this.#pending.get(sid);
-    if (tags === undefined) return true;
-    const out = tags.reduce((sum, one) => sum + (one && !one.isAbandoned ? 1 : 0), 0);
-    return out < (most === 0 ? ITAGS : most);
+    return out < (most === 0 ? ITAGS : most) && (tags?.includes(undefined) ?? true);
   }
 
   /** Sends one, where {@link canSend}. It may be complete when this returns. */
-  invalidate(sid: number, request: Omit<InvalidateRequest, 'itag'>): void {
+  invalidate({ sid, physical, pasid, range, global }: DeviceTlbRequest): void {
     if (this.send === undefined) return;
     const tags = this.#pending.get(sid) ?? Array.from<undefined>({ length: ITAGS });
     this.#pending.set(sid, tags);
-    // A tag that somebody waited for in vain is taken where no other is left: its completion may come yet.
-    let itag = tags.indexOf(undefined);
-    if (itag < 0) itag = tags.findIndex((one) => one?.isAbandoned);
-    const made: Pending = {
-      number: ++this.sent,
-      ...{ seen: 0, count: undefined, isAbandoned: false },
-      timer: this.#clock.after(TIMEOUT, () => this.#timeOut(sid, made)),
+    const itag = tags.indexOf(undefined);
+    tags[itag] = {
+      ...{ physical, number: ++this.sent, seen: 0 },
+      timer: this.#clock.after(TIMEOUT, () => {
+        tags[itag] = undefined;
+        this.#listener.timedOut(sid);
+      }),
     };
-    tags[itag] = made;
-    this.send(sid, { ...request, itag });
+    this.send(sid, { itag, pasid, range, global });
   }
 
-  /** From a function. */
+  /** From a function: each valid ITag of the message first, then those that are not. */
   complete(sid: number, { itags, count }: InvalidateCompletion): void {
+    const tags = this.#pending.get(sid);
+    let isStray = false;
     for (let itag = 0; itag < ITAGS; itag++) {
       if (((itags >>> itag) & 1) === 0) continue;
-      const tags = this.#pending.get(sid);
       const pending = tags?.[itag];
       if (tags === undefined || pending === undefined) {
-        this.#listener.stray(sid);
+        isStray = true;
         continue;
       }
-      pending.count ??= count;
-      if (++pending.seen < pending.count) continue;
+      if (++pending.seen < count) continue;
       tags[itag] = undefined;
       this.#clock.cancel(pending.timer);
     }
+    if (isStray) this.#listener.stray(sid);
   }
 
   reset(): void {
-    for (const tags of this.#pending.values()) {
-      for (const one of tags) if (one) this.#clock.cancel(one.timer);
-    }
+    for (const one of this.#out()) this.#clock.cancel(one.timer);
     this.#pending.clear();
   }
 
-  #timeOut(sid: number, pending: Pending): void {
-    pending.isAbandoned = true;
-    this.#listener.timedOut(sid);
+  *#out(): Iterable<Pending> {
+    for (const tags of this.#pending.values()) for (const one of tags) if (one) yield one;
   }
 }

@@ -209,7 +209,12 @@ describe('In scalable mode', () => {
       [0x9_0008_0036n, ADDRESS],
       [true, true, true, false],
     ],
-    ['one of plain requests takes no second stage', [0x0_0007_0026n, 0n], [true, true, true, true]],
+    ['one of a PASID takes a second stage', [0x0_0007_0026n, 0n], [false, true, true, true]],
+    [
+      'one of pages of a PASID takes no second stage',
+      [0x0_0007_0036n, ADDRESS],
+      [true, true, true, true],
+    ],
   ] as const)('%s', (_, descriptor, expected) => {
     const { rig, clearTables, left } = scalableRig();
     clearTables();

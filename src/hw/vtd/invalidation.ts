@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { toBigint } from '../../base/u64.ts';
-import type { Bindings } from './bindings.ts';
+import type { Binding, Bindings } from './bindings.ts';
 import type { Capabilities } from './capabilities.ts';
-import type { DeviceTlbs } from './device_tlbs.ts';
+import type { DeviceTlbRequest, DeviceTlbs } from './device_tlbs.ts';
 import { type InvalidationWords, invalidationWords } from './invalidation_text.ts';
-import type { Iotlb, Scope } from './iotlb.ts';
+import { type Iotlb, Pgtt, type Scope } from './iotlb.ts';
 import type { PageRequestQueue } from './page_requests.ts';
 import { Iqei } from './registers.ts';
 import type { Walker } from './walker.ts';
@@ -23,9 +23,8 @@ export const DescriptorType = {
 } as const;
 
 /**
- * Bits that are reserved in the first four words of each kind; the other four words always are. Source: VirtualBox
- * include/VBox/iommu-intel.h; types 3, 4 and 8: Linux drivers/iommu/intel/iommu.h, unverified; type 9: QEMU
- * hw/i386/intel_iommu_internal.h. Type 10, an answer to streams, went with revision 3 (Linux, commit 5b438f4ba315).
+ * Bits that are reserved in the first four words of each kind; the other four words always are. Source: VTD-5.10 §6.5.2 and, for 9,
+ * VTD-5.10 §7.6.1; VirtualBox include/VBox/iommu-intel.h.
  */
 const RESERVED: Readonly<Record<number, readonly [number, number, number, number]>> = {
   [DescriptorType.CONTEXT]: [0xffc0 & ~0xe00, 0xfffc_0000, 0xffff_ffff, 0xffff_ffff],
@@ -102,22 +101,15 @@ export class Invalidation {
 
   /** Whether a descriptor can be carried out now: one for a device, when the device takes another one. */
   canTake(words: Uint32Array): boolean {
-    const [w0 = 0, w1 = 0] = words;
-    const type = w0 & 0xf;
-    if (type === DescriptorType.DEVICE_TLB)
-      return this.#to.deviceTlbs.canSend(w1 & 0xffff, (w0 >>> 16) & 0x1f);
-    if (type === DescriptorType.PASID_DEVICE_TLB)
-      return this.#to.deviceTlbs.canSend(w0 >>> 16, (w0 >>> 4) & 0x1f);
-    return true;
+    const request = this.#deviceTlbRequest(words);
+    return request === undefined || this.#to.deviceTlbs.canSend(request);
   }
 
-  /** Translations of a page go, as of a requester's table with its PASID (-1 for none) now. */
-  forgetPage(sid: number, pasid: number, page: number): void {
-    const binding = this.#bindings.find(sid, pasid);
-    if (binding.fault !== 0) return;
-    const hasFirst = binding.tlbPasid >= 0;
-    const of = hasFirst ? binding.tlbPasid : undefined;
-    this.#drop({ did: binding.did, pasid: of, page, lg2: 0, keepsTables: false });
+  /** A page request takes the translations of its page out of the caches: VTD-5.10 §6.5.3.1. */
+  forgetPage({ did, pgtt, tlbPasid }: Binding, page: number): void {
+    const scope = { did, pasid: undefined, page, lg2: 0, keepsTables: false };
+    if (pgtt === Pgtt.FIRST) this.#drop({ ...scope, pasid: tlbPasid });
+    else this.#drop(pgtt === Pgtt.NESTED ? { ...scope, page: undefined } : scope);
   }
 
   /** Carries out a descriptor that is no wait: 0, or a number of {@link Iqei}. */
@@ -132,6 +124,8 @@ export class Invalidation {
       return 0;
     }
     this.told?.(invalidationWords(words));
+    const request = this.#deviceTlbRequest(words);
+    if (request) this.#to.deviceTlbs.invalidate(request);
     switch (w0 & 0xf) {
       case DescriptorType.CONTEXT:
         return this.context(granularity, did, w1 & 0xffff, (w1 >>> 16) & 3) === 0
@@ -139,17 +133,6 @@ export class Invalidation {
           : 0;
       case DescriptorType.IOTLB:
         return this.iotlb(granularity, did, w2, w3) === 0 ? Iqei.RESERVED_FIELD : 0;
-      case DescriptorType.DEVICE_TLB:
-        this.#deviceTlb(w1 & 0xffff, undefined, rangeOf(w2, w3, (w2 & 1) !== 0), false);
-        return 0;
-      case DescriptorType.PASID_DEVICE_TLB:
-        this.#deviceTlb(
-          w0 >>> 16,
-          w1 & 0xf_ffff,
-          rangeOf(w2, w3, (w2 & 0x800) !== 0),
-          (w2 & 1) !== 0,
-        );
-        return 0;
       case DescriptorType.PASID_IOTLB:
         return this.#pasidIotlb(granularity, did, w1 & 0xf_ffff, w2, w3);
       case DescriptorType.PASID_CACHE:
@@ -203,8 +186,20 @@ export class Invalidation {
     this.#walker.invalidate(scope);
   }
 
-  #deviceTlb(sid: number, pasid: number | undefined, range: bigint, global: boolean): void {
-    this.#to.deviceTlbs.invalidate(sid, { pasid, range, global });
+  /** Undefined: the descriptor is for no device. */
+  #deviceTlbRequest([w0 = 0, w1 = 0, w2 = 0, w3 = 0]: Uint32Array): DeviceTlbRequest | undefined {
+    const isPlain = (w0 & 0xf) === DescriptorType.DEVICE_TLB;
+    if (!isPlain && (w0 & 0xf) !== DescriptorType.PASID_DEVICE_TLB) return undefined;
+    const sid = isPlain ? w1 & 0xffff : w0 >>> 16;
+    const physical = ((w1 >>> 20) << 4) | ((w0 >>> 12) & 0xf);
+    return {
+      sid,
+      pasid: isPlain ? undefined : w1 & 0xf_ffff,
+      range: rangeOf(w2, w3, (w2 & (isPlain ? 1 : 0x800)) !== 0),
+      global: !isPlain && (w2 & 1) !== 0,
+      most: (w0 >>> (isPlain ? 16 : 4)) & 0x1f,
+      physical: this.#caps.hasDeviceTlbThrottle ? physical : sid,
+    };
   }
 }
 

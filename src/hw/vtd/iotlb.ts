@@ -3,7 +3,7 @@
 export interface Scope {
   /** -1: of all domains. */
   readonly did: number;
-  /** Undefined: of all. Else of this PASID, and only what has a first stage. */
+  /** Undefined: of all. Else of this PASID; where pages are named, only what has a first stage (VTD-5.10 §6.5.2.4). */
   readonly pasid: number | undefined;
   /** First page of 4 KiB and how many, as a power of two; undefined: all. */
   readonly page: number | undefined;
@@ -121,8 +121,10 @@ export class Iotlb {
       // What has a first stage goes as a whole: which of its addresses are meant is not known.
       if (hasFirst || page === undefined) return true;
     } else {
-      if (!hasFirst || this.#pasid[slot] !== pasid) return false;
+      if (this.#pasid[slot] !== pasid) return false;
       if (page === undefined) return true;
+      // Pages of a PASID are those of its first stage.
+      if (!hasFirst) return false;
     }
     const size = 2 ** Math.max(lg2, this.lg2(slot));
     return Math.floor((this.#page[slot] ?? 0) / size) === Math.floor(page / size);

@@ -3,11 +3,12 @@ import { describe, expect, it } from 'vitest';
 import { Prng } from '../../base/prng.ts';
 import type { GroupResponseMessage, PageRequestMessage } from '../../pci/ats_messages.ts';
 import { SHARING } from './capabilities.ts';
-import { FS_ALL, Rig, SID } from './test_rig.ts';
+import { FS_ALL, Rig, SID, SS_RW } from './test_rig.ts';
 
 const [PQH, PQT, PQA, PRS, PECTL, PEDATA, PEADDR] = [0xc0, 0xc8, 0xd0, 0xdc, 0xe0, 0xe4, 0xe8];
 const [FSTS, PPR, PRO] = [0x34, 1, 2];
 const [SUCCESS, INVALID, FAILURE] = [0, 1, 0xf];
+const [FIRST, SECOND, NESTED, PASS] = [1, 2, 3, 4];
 const ADDRESS = 0x7654_3210_9000n;
 /** Present, DTE, PASIDE, PRE. */
 const ALL_ON = 0b11101n;
@@ -25,7 +26,10 @@ function start(isScalable = true) {
   const rig = new Rig(SHARING, isScalable);
   const queue = rig.page();
   rig.mmio.write64(PQA, BigInt(queue) * 4096n);
-  if (isScalable) rig.put(rig.context, SID * 4, BigInt(rig.directory) * 4096n + ALL_ON);
+  if (isScalable) {
+    rig.put(rig.context, SID * 4, BigInt(rig.directory) * 4096n + ALL_ON);
+    for (const pasid of [0, 5, 0x3f]) rig.pasid(pasid, PASS);
+  }
   let events = 0;
   const message = rig.unit.hardware.irq.request(() => events++);
   rig.mmio.write32(PEDATA, message.data);
@@ -52,16 +56,16 @@ describe('The queue of page requests', () => {
   it('has a descriptor of 32 bytes for each, with all that was asked', () => {
     const { send, words, pointers, answers } = start();
     send({ last: false });
-    send({ pasid: prefix(0xf_edcb, true, true), write: true, group: 0x1ff }, 0xabcd);
+    send({ pasid: prefix(0x3f, true, true), write: true, group: 0x1ff }, 0xabcd);
     send({ pasid: undefined, read: false, write: true, group: 0 });
     const sid = BigInt(SID) << 16n;
     expect(words(0)).toEqual([0x5_0000_0101n + sid, ADDRESS + 0x19n, 0n, 0n]);
     expect(words(1)).toEqual([sid + 1n, ADDRESS + 6n, 0n, 0n]);
     // 0xabcd has no tables: it is answered instead.
-    expect(answers).toEqual([[0xabcd, { group: 0x1ff, pasid: 0xf_edcb, code: FAILURE }]]);
+    expect(answers).toEqual([[0xabcd, { group: 0x1ff, pasid: 0x3f, code: INVALID }]]);
     expect(pointers()).toEqual([0n, 64n]);
-    send({ pasid: prefix(0x3_edcb, true, true), write: true, group: 0x1ff });
-    expect(words(2)).toEqual([0x33_edcb_0000_0101n + sid, ADDRESS + 0xfffn, 0n, 0n]);
+    send({ pasid: prefix(0x3f, true, true), write: true, group: 0x1ff });
+    expect(words(2)).toEqual([0x30_003f_0000_0101n + sid, ADDRESS + 0xfffn, 0n, 0n]);
   });
 
   it('goes round at its end, and is where PQA says', () => {
@@ -146,18 +150,27 @@ describe('The queue of page requests', () => {
     expect(answers).toEqual([]);
   });
 
-  it('makes the unit forget what it kept of the page', () => {
+  it.each([
+    ['of a first stage: the page', FIRST, [true, false]],
+    ['of a second stage: the page of the domain', SECOND, [true, false]],
+    ['of both: all of the domain', NESTED, [true, true]],
+  ])('makes the unit forget what it kept %s', (_, pgtt, gone) => {
     const { rig, send } = start();
-    const top = rig.page();
-    rig.pasid(5, 1, { fs: top });
-    const target = rig.page();
-    for (const page of [0n, 4096n])
-      rig.map(top, 4, ADDRESS + page, BigInt(target) * 4096n + FS_ALL, { table: FS_ALL });
-    const read = (address: bigint): number => rig.dma(address, 0, 5);
-    expect([read(ADDRESS), read(ADDRESS + 4096n)]).toEqual([target, target]);
-    for (const page of [0n, 4096n]) rig.map(top, 4, ADDRESS + page, 0n);
+    const [top, ss, target] = [rig.page(), rig.page(), rig.page()];
+    rig.map(ss, 4, 1n << 32n, (1n << 32n) + SS_RW + 0x80n, { level: 2 });
+    const table = pgtt === SECOND ? ss : top;
+    const entry = BigInt(target) * 4096n + (pgtt === SECOND ? SS_RW : FS_ALL);
+    const more = pgtt === SECOND ? {} : { table: FS_ALL };
+    const pages = [ADDRESS, ADDRESS + 4096n];
+    for (const page of pages) rig.map(table, 4, page, entry, more);
+    rig.pasid(5, pgtt, { fs: top, ss });
+    rig.unit.invalidation.all();
+    const isThere = (): boolean[] => pages.map((page) => rig.dma(page, 0, 5) === target);
+    expect(isThere()).toEqual([true, true]);
+    for (const page of pages) rig.map(table, 4, page, 0n);
+    expect(isThere()).toEqual([true, true]);
     send();
-    expect([read(ADDRESS), read(ADDRESS + 4096n)]).toEqual([-0x71, target]);
+    expect(isThere()).toEqual([!gone[0], !gone[1]]);
   });
 });
 
@@ -168,49 +181,49 @@ describe('A page request is refused, answered and recorded', () => {
     const kind = [(high >> 62n) & 1n, (high >> 28n) & 1n];
     return { answers, pointers: pointers(), kind, faults: rig.faults() };
   };
-  const refused = (reason: number, code: number, pasid: number | undefined): unknown => ({
-    answers: [[SID, { group: 3, pasid, code }]],
+  const refused = (reason: number, pasid: number | undefined): unknown => ({
+    answers: [[SID, { group: 3, pasid, code: INVALID }]],
     pointers: [0n, 0n],
     kind: [0n, 1n],
     faults: [{ reason, sid: SID, address: ADDRESS, isRead: false, pasid }],
   });
 
   it.each([
-    ['where there is no context entry', 0n, 0x41, FAILURE],
-    ['where page requests are off (PRE)', 0b1101n, 0x47, FAILURE],
-    ['with PASID where those are off', 0b10101n, 0x45, INVALID],
-  ])('%s', (_, bits, reason, code) => {
+    ['where there is no context entry', 0n, 0x41],
+    ['where page requests are off (PRE)', 0b1101n, 0x47],
+    ['with PASID where those are off', 0b10101n, 0x45],
+  ])('%s', (_, bits, reason) => {
     const at = start();
     at.rig.put(at.rig.context, SID * 4, BigInt(at.rig.directory) * 4096n + bits);
     at.send();
-    expect(outcome(at)).toEqual(refused(reason, code, 5));
+    expect(outcome(at)).toEqual(refused(reason, 5));
   });
 
   it('without PASID just so', () => {
     const at = start();
     at.rig.put(at.rig.context, SID * 4, BigInt(at.rig.directory) * 4096n + 0b1101n);
     at.send({ pasid: undefined });
-    expect(outcome(at)).toEqual(refused(0x47, FAILURE, undefined));
+    expect(outcome(at)).toEqual(refused(0x47, undefined));
   });
 
   it('in legacy mode', () => {
     const at = start(false);
     at.rig.legacy(at.rig.page(), { tt: 1 });
     at.send();
-    expect(outcome(at)).toEqual(refused(0x32, FAILURE, 5));
+    expect(outcome(at)).toEqual(refused(0x32, 5));
   });
 
-  it('with a PASID that is wider than the unit has', () => {
-    const rig = new Rig({ ...SHARING, ecap: { ...SHARING.ecap, PSS: 7 } }, true);
-    rig.put(rig.context, SID * 4, BigInt(rig.directory) * 4096n + ALL_ON);
-    rig.on();
-    const codes: number[] = [];
-    rig.unit.pageRequests.respond = (_, { code }) => void codes.push(code);
-    rig.unit.pageRequests.receive(SID, ask({ pasid: prefix(256) }));
-    rig.sim.settle();
-    expect([codes, rig.faults().map(({ reason }) => reason)]).toEqual([[INVALID], [0x46]]);
-    expect(rig.dma(0n, 0, 256)).toBe(-0x89);
-    expect(rig.dma(0n, 0, 255)).toBe(-0x51);
+  it.each([
+    ['beyond the directory', 128 * 64, 0x46],
+    ['that stands for requests without', 0, 0x48],
+    ['without a table', 64, 0x51],
+    ['without an entry', 6, 0x59],
+    ['whose entry is wrong', 7, 0x5b],
+  ])('with a PASID %s', (_, pasid, reason) => {
+    const at = start();
+    at.rig.pasid(7, 6);
+    at.send({ pasid: prefix(pasid) });
+    expect(outcome(at)).toEqual(refused(reason, pasid));
   });
 
   it('and with FPD not recorded', () => {
@@ -224,7 +237,7 @@ describe('A page request is refused, answered and recorded', () => {
     const at = start();
     at.rig.mmio.write32(0x18, 0);
     at.send();
-    expect(at.answers).toEqual([[SID, { group: 3, pasid: 5, code: FAILURE }]]);
+    expect(at.answers).toEqual([[SID, { group: 3, pasid: 5, code: INVALID }]]);
     expect(at.rig.faults()).toEqual([]);
   });
 
@@ -265,6 +278,18 @@ describe('A page group response', () => {
     respond(descriptor);
     expect([rig.mmio.read32(FSTS), answers]).toEqual([0x10, []]);
     expect(rig.mmio.read64(0xb0)).toBe(what.includes('stream') ? 3n : 4n);
+  });
+
+  it('ignores a bit that older software set', () => {
+    const { respond, answers } = start();
+    respond([0x9n, 4n]);
+    expect(answers).toHaveLength(1);
+  });
+
+  it('is an unknown kind in legacy mode', () => {
+    const { rig, respond } = start(false);
+    respond([0x9n, 0n]);
+    expect(rig.mmio.read64(0xb0)).toBe(3n);
   });
 
   it('is an unknown kind where the unit has no page requests', () => {

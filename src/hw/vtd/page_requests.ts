@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { lo as loOf, hi as hiOf } from '../../base/u64.ts';
+import { hi as hiOf, lo as loOf } from '../../base/u64.ts';
 import {
   GroupResponse,
   type GroupResponseMessage,
@@ -8,7 +8,7 @@ import {
 } from '../../pci/ats_messages.ts';
 import { type Body, until } from '../../sim/task.ts';
 import { Access, NO_PASID } from './access.ts';
-import type { Bindings } from './bindings.ts';
+import type { Binding, Bindings } from './bindings.ts';
 import type { Capabilities } from './capabilities.ts';
 import { EventInterrupt, type FaultLog, type SendMessage } from './fault_log.ts';
 import { Fault, isQualified } from './fault_reasons.ts';
@@ -35,7 +35,7 @@ export interface PageRequestParts {
   /** Translation is on. */
   readonly isOn: () => boolean;
   /** The translations of a page go out of the caches: the function has found them wanting. */
-  readonly forget: (sid: number, pasid: number, page: number) => void;
+  readonly forget: (binding: Binding, page: number) => void;
 }
 
 interface OnItsWay {
@@ -45,15 +45,12 @@ interface OnItsWay {
 
 /**
  * The queue of page requests (PRI): what functions ask for is written into memory, one descriptor of 32 bytes each, by a task of its own;
- * software moves the head. Layout of descriptors: Linux drivers/iommu/intel/prq.c, QEMU hw/i386/intel_iommu_internal.h (VTD_PRD_*).
+ * software moves the head. Source: VTD-5.10 §7.4 to VTD-5.10 §7.6.
  */
 export class PageRequestQueue {
   readonly event: EventInterrupt;
   /** Undefined: nobody is there to hear. */
   respond: SendGroupResponse | undefined = undefined;
-  /** Requests that came, and those that are in memory or were answered: what lies between is on its way. */
-  received = 0;
-  written = 0;
   readonly #parts: PageRequestParts;
   readonly #incoming: OnItsWay[] = [];
 
@@ -62,21 +59,24 @@ export class PageRequestQueue {
     this.event = new EventInterrupt(parts.registers, Offset.PECTL, parts.send);
   }
 
+  /** Requests have come that are neither in memory nor answered. */
+  get isOnTheWay(): boolean {
+    return this.#incoming.length > 0;
+  }
+
   /** From a function. A unit without page requests does not know the message: nobody answers. */
   receive(sid: number, message: PageRequestMessage): void {
     if (!this.#parts.caps.hasPageRequests) return;
     this.#incoming.push({ sid, message });
-    this.received++;
   }
 
   reset(): void {
     this.#incoming.length = 0;
-    this.written = this.received;
   }
 
   *body(): Body {
     for (;;) {
-      yield until('a page request', () => this.#incoming.length > 0);
+      yield until('a page request', () => this.isOnTheWay);
       this.step();
       yield 'a page request was taken';
     }
@@ -86,9 +86,9 @@ export class PageRequestQueue {
   step(): void {
     const next = this.#incoming.shift();
     if (next === undefined) return;
-    this.written++;
     const { sid, message } = next;
-    const answer = this.#refusal(sid, message) ?? this.#write(sid, message);
+    const found = this.#admit(sid, message);
+    const answer = typeof found === 'number' ? GroupResponse.INVALID : this.#write(message, found);
     if (answer === undefined || !message.last || isStopMarker(message)) return;
     this.respond?.(sid, { group: message.group, pasid: message.pasid?.value, code: answer });
   }
@@ -98,7 +98,7 @@ export class PageRequestQueue {
     if ((this.#parts.registers.get(Offset.PRS) & (PPR | PRO)) === 0) this.event.withdraw();
   }
 
-  /** A page group response descriptor. Codes that are none count as failures. */
+  /** A page group response descriptor. Codes that are none (2 to 14) count as failures. */
   carryOut(words: Uint32Array): void {
     const [w0 = 0, w1 = 0, w2 = 0] = words;
     const said = (w0 >>> 12) & 0xf;
@@ -110,35 +110,29 @@ export class PageRequestQueue {
     this.respond?.(w0 >>> 16, { group: (w2 >>> 3) & 0x1ff, pasid, code });
   }
 
-  /** The answer to a request that the tables do not admit, which is recorded; undefined: they do. */
-  #refusal(sid: number, message: PageRequestMessage): GroupResponse | undefined {
-    const { bindings, caps, isOn, log } = this.#parts;
-    if (!isOn()) return GroupResponse.FAILURE;
+  /** The entry of a request's PASID, or the reason why the tables do not admit it, which is recorded. */
+  #admit(sid: number, { pasid, address }: PageRequestMessage): Binding | number {
+    const { bindings, isOn, log } = this.#parts;
+    const value = pasid?.value ?? NO_PASID;
     const context = bindings.context(sid);
-    const { pasid } = message;
-    let reason = context.fault;
-    let answer: GroupResponse = GroupResponse.FAILURE;
-    if (!bindings.isScalable) reason = Fault.SM_PAGES_IN_LEGACY;
-    else if (reason === 0 && !context.pages) reason = Fault.SM_PRE_CLEAR;
-    else if (reason === 0 && pasid) {
-      answer = GroupResponse.INVALID;
-      if (!context.pasids) reason = Fault.SM_PASID_DISABLED;
-      else if (pasid.value >= caps.pasidEnd) reason = Fault.SM_PASID_TOO_LARGE;
-    }
-    if (reason === 0) return undefined;
-    if (!(context.fpd && isQualified(reason))) {
+    const binding = bindings.find(sid, value);
+    let { fault } = binding;
+    if (!bindings.isScalable) fault = Fault.SM_PAGES_IN_LEGACY;
+    else if (context.fault === 0 && !context.pages) fault = Fault.SM_PRE_CLEAR;
+    if (!isOn()) return fault;
+    if (fault === 0) return binding;
+    if (!(binding.fpd && isQualified(fault))) {
       const access =
         Access.PAGE_REQUEST |
         (pasid?.execute ? Access.EXECUTE : 0) |
         (pasid?.privileged ? Access.PRIVILEGED : 0);
-      const [lo, hi] = [loOf(message.address), hiOf(message.address)];
-      log.record(sid, pasid?.value ?? NO_PASID, lo, hi, access, reason);
+      log.record(sid, value, loOf(address), hiOf(address), access, fault);
     }
-    return answer;
+    return fault;
   }
 
   /** Undefined: it is in the queue. Else the answer to what is lost: that the function tries again. */
-  #write(sid: number, message: PageRequestMessage): GroupResponse | undefined {
+  #write(message: PageRequestMessage, binding: Binding): GroupResponse | undefined {
     const { registers, memory, forget } = this.#parts;
     const status = registers.get(Offset.PRS);
     if ((status & PRO) !== 0) return GroupResponse.SUCCESS;
@@ -148,12 +142,12 @@ export class PageRequestQueue {
     const next = (tail + BYTES) % size;
     const isFull = next === (registers.get(Offset.PQH) & POINTER) % size;
     const page = registers.get(Offset.PQA + 4) * 2 ** 20 + (base >>> 12) + (tail >>> 12);
-    if (isFull || !memory.writeBytes(page, tail & 0xfff, descriptorOf(sid, message))) {
+    if (isFull || !memory.writeBytes(page, tail & 0xfff, descriptorOf(binding.sid, message))) {
       this.#raise(status, PRO);
       return GroupResponse.SUCCESS;
     }
-    const { address, pasid } = message;
-    forget(sid, pasid?.value ?? NO_PASID, hiOf(address) * 2 ** 20 + (loOf(address) >>> 12));
+    const { address } = message;
+    forget(binding, hiOf(address) * 2 ** 20 + (loOf(address) >>> 12));
     registers.set(Offset.PQT, next);
     if ((status & PPR) === 0) this.#raise(status, PPR);
     return undefined;

@@ -23,9 +23,10 @@ export interface TranslationMode {
 /** A wait that was taken and is not complete. */
 interface PendingWait {
   readonly words: Uint32Array;
-  /** Invalidations of device TLBs up to this one have to be complete, and page requests up to this one in memory. */
+  /** Invalidations of device TLBs up to this one have to be complete. */
   readonly invalidations: number;
-  readonly requests: number;
+  /** And page requests that have come till then have to be in memory (PD). */
+  readonly drains: boolean;
 }
 
 export interface QueueParts {
@@ -130,17 +131,14 @@ export class InvalidationQueue {
 
   /** 0, and the head is at `next`, or the number of an error. */
   #carryOut(words: Uint32Array, count: number, next: number): number {
-    const { invalidation, deviceTlbs, pageRequests } = this.#parts;
+    const { invalidation, deviceTlbs } = this.#parts;
     const bad = invalidation.check(words, count);
     if (bad !== 0) return bad;
     const w0 = words[0] ?? 0;
     if ((w0 & 0xf) === DescriptorType.WAIT) {
       this.#registers.set(Offset.IQH, next);
-      const wait = {
-        words: words.slice(),
-        invalidations: deviceTlbs.sent,
-        requests: (w0 & PD) === 0 ? 0 : pageRequests.received,
-      };
+      const drains = (w0 & PD) !== 0;
+      const wait = { words: words.slice(), invalidations: deviceTlbs.sent, drains };
       if (this.#waits.length === 0 && this.#isDue(wait)) this.#complete(wait.words);
       else this.#waits.push(wait);
       return 0;
@@ -157,7 +155,8 @@ export class InvalidationQueue {
   #isDue(wait: PendingWait | undefined): wait is PendingWait {
     if (wait === undefined) return false;
     const { deviceTlbs, pageRequests } = this.#parts;
-    return deviceTlbs.oldest > wait.invalidations && pageRequests.written >= wait.requests;
+    if (wait.drains && pageRequests.isOnTheWay) return false;
+    return deviceTlbs.oldest > wait.invalidations;
   }
 
   #complete([w0 = 0, data = 0, lo = 0, hi = 0]: Uint32Array): void {

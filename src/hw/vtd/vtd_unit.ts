@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { hi as hiOf, lo as loOf, toBigint } from '../../base/u64.ts';
 import type { Hardware, InterruptMessage } from '../../kernel/hardware.ts';
+import type { TranslationCompletion, TranslationRequest } from '../../pci/ats_messages.ts';
 import type { Ram } from '../../memory/ram.ts';
 import type { Sim } from '../../sim/sim.ts';
 import { type Body, until } from '../../sim/task.ts';
@@ -18,6 +19,7 @@ import { type OtherMemory, PhysicalMemory } from './physical_memory.ts';
 import { InvalidationQueue } from './queue.ts';
 import { RegisterFile } from './register_file.ts';
 import { Offset } from './registers.ts';
+import { type Lookup, TranslationRequests } from './translation_requests.ts';
 import { Walker, refusalOf } from './walker.ts';
 
 const [TE, SRTP, WBF, QIE, IRE, SIRTP, CFI] = [
@@ -37,7 +39,7 @@ export interface VtdOptions {
 }
 
 /** One VT-d remapping unit. Software sees `hardware`; devices call `translate`. */
-export class VtdUnit {
+export class VtdUnit implements Lookup {
   readonly name: string;
   readonly caps: Capabilities;
   readonly memory: PhysicalMemory;
@@ -55,6 +57,7 @@ export class VtdUnit {
   readonly #walker: Walker;
   readonly #log: FaultLog;
   readonly #queue: InvalidationQueue;
+  readonly #translationRequests: TranslationRequests;
   readonly #handlers = new Map<number, () => void>();
   readonly #messages: { readonly lo: number; readonly hi: number; readonly data: number }[] = [];
   #vectors = 0;
@@ -79,13 +82,14 @@ export class VtdUnit {
     this.pageRequests = new PageRequestQueue({
       ...{ registers: this.#registers, memory: this.memory, caps, bindings: this.#bindings },
       ...{ log: this.#log, send, isOn: () => this.#translates },
-      forget: (sid, pasid, page) => this.invalidation.forgetPage(sid, pasid, page),
+      forget: (binding, page) => this.invalidation.forgetPage(binding, page),
     });
     this.invalidation = new Invalidation(caps, this.#bindings, this.#iotlb, this.#walker, this);
     this.#queue = new InvalidationQueue(this.#registers, this.memory, {
       ...{ invalidation: this.invalidation, deviceTlbs: this.deviceTlbs },
       ...{ pageRequests: this.pageRequests, log: this.#log, send, mode: this.#bindings },
     });
+    this.#translationRequests = new TranslationRequests(this.#bindings, this);
     this.hardware = this.#hardware();
     sim.spawn(`${name} queue`, this.#queue.body(), { daemon: true });
     if (caps.hasPageRequests)
@@ -121,6 +125,12 @@ export class VtdUnit {
     return this.#translateSlowly(binding, pasid, lo, hi, access);
   }
 
+  /** A translation request (ATS) of a function. While translation is off there is nobody to serve it. */
+  requestTranslation(sid: number, request: TranslationRequest): TranslationCompletion {
+    if (!this.#translates) return { status: 'UNSUPPORTED_REQUEST' };
+    return this.#translationRequests.answer(sid, request);
+  }
+
   /** The way of a request through the tables as they are in memory now, for people. */
   explain(request: ExplainedRequest): Explanation {
     const { root, isScalable } = this.#bindings;
@@ -149,17 +159,12 @@ export class VtdUnit {
   /** Refusals by the tables above, and requests that are no plain read or write. */
   #translateOdd(binding: Binding, pasid: number, lo: number, hi: number, asked: number): number {
     const refuse = (reason: number): number => this.#refuse(binding, pasid, lo, hi, asked, reason);
+    if ((asked & Access.TRANSLATED) !== 0)
+      return this.#passTranslated(binding.sid, pasid, lo, hi, asked);
     if (binding.fault !== 0) return refuse(binding.fault);
     const isLegacy = !this.#bindings.isScalable;
-    if ((asked & (Access.TRANSLATION_REQUEST | Access.TRANSLATED)) !== 0) {
-      if (!binding.allowsAts) return refuse(isLegacy ? Fault.CONTEXT_BLOCKS : Fault.SM_DTE_CLEAR);
-      if ((asked & Access.TRANSLATED) !== 0) {
-        const page = hi * 2 ** 20 + (lo >>> 12);
-        if (page >= 2 ** (this.caps.haw - 12))
-          return refuse(isLegacy ? Fault.BEYOND_WIDTH : Fault.SM_BEYOND_HAW);
-        return isOfInterrupts(page) ? refuse(binding.reasons.interrupt) : page;
-      }
-    }
+    if ((asked & Access.TRANSLATION_REQUEST) !== 0 && !binding.allowsAts)
+      return refuse(this.#translationRequests.blockedReason);
     const hasFirst = binding.pgtt === Pgtt.FIRST || binding.pgtt === Pgtt.NESTED;
     let access = asked | binding.addedAccess;
     if (isLegacy) access &= ~Access.PRIVILEGED;
@@ -169,6 +174,22 @@ export class VtdUnit {
     return this.#translateSlowly(binding, pasid, lo, hi, access);
   }
 
+  /** A request with an address of physical memory already: the context entry alone decides (VTD-5.10 §4.2.5). */
+  #passTranslated(sid: number, pasid: number, lo: number, hi: number, access: number): number {
+    const { fault, ats, fpd } = this.#bindings.context(sid);
+    const page = hi * 2 ** 20 + (lo >>> 12);
+    const isScalable = this.#bindings.isScalable;
+    let reason = fault;
+    if (reason === 0 && !ats) reason = this.#translationRequests.blockedReason;
+    if (reason === 0 && page >= 2 ** (this.caps.haw - 12))
+      reason = isScalable ? Fault.SM_BEYOND_HAW : Fault.BEYOND_WIDTH;
+    if (reason === 0 && isOfInterrupts(page))
+      reason = isScalable ? Fault.SM_INTERRUPT_ADDRESS : Fault.INTERRUPT_ADDRESS;
+    if (reason === 0) return page;
+    this.record({ sid, fpd }, { pasid, lo, hi }, access, reason);
+    return -reason;
+  }
+
   #translateSlowly(
     binding: Binding,
     pasid: number,
@@ -176,27 +197,31 @@ export class VtdUnit {
     hi: number,
     access: number,
   ): number {
+    const found = this.look(binding, pasid, lo, hi, access);
+    return found >= 0 ? found : this.#refuse(binding, pasid, lo, hi, access, -found);
+  }
+
+  /** In caches, then in tables. The page, or minus the reason of a refusal, which is not recorded. */
+  look(binding: Binding, pasid: number, lo: number, hi: number, access: number): number {
     const page = hi * 2 ** 20 + (lo >>> 12);
     const { pgtt, tag, tlbPasid } = binding;
     const isWrite = (access & Access.WRITE) !== 0;
     if (isOfInterrupts(page) && (access & Access.TRANSLATION_REQUEST) === 0) {
       // Without PASID a write is an interrupt, and nothing else is allowed; with one it is an address like any other.
       if (pasid === NO_PASID && isWrite && (access & Access.ATOMIC) === 0) return page;
-      if (pasid === NO_PASID || pgtt === Pgtt.PASS_THROUGH)
-        return this.#refuse(binding, pasid, lo, hi, access, binding.reasons.interrupt);
+      if (pasid === NO_PASID || pgtt === Pgtt.PASS_THROUGH) return -binding.reasons.interrupt;
     }
     if (pgtt === Pgtt.PASS_THROUGH) {
       if (page < 2 ** (this.caps.haw - 12)) {
         this.lastLg2 = 0;
         return page;
       }
-      const reason = this.#bindings.isScalable ? Fault.SM_BEYOND_HAW : Fault.BEYOND_WIDTH;
-      return this.#refuse(binding, pasid, lo, hi, access, reason);
+      return -(this.#bindings.isScalable ? Fault.SM_BEYOND_HAW : Fault.BEYOND_WIDTH);
     }
     const slot = this.#iotlb.find(lo >>> 12, page, tag, tlbPasid);
     if (slot >= 0) {
       const reason = this.#iotlb.fault(slot) || this.#cachedRefusal(binding, slot, access);
-      if (reason !== 0) return this.#refuse(binding, pasid, lo, hi, access, reason);
+      if (reason !== 0) return -reason;
       if (!isWrite || (this.#iotlb.allows(slot) & Allows.DIRTY) !== 0) {
         this.lastLg2 = this.#iotlb.lg2(slot);
         return this.#iotlb.out(slot);
@@ -216,7 +241,7 @@ export class VtdUnit {
     if (this.caps.hasCachingMode && walker.foundNothing) {
       this.#iotlb.put(lo >>> 12, page, tag, tlbPasid, 0, 0, 0, reason);
     }
-    return this.#refuse(binding, pasid, lo, hi, access, reason);
+    return -reason;
   }
 
   /** Why what is cached does not allow an access; 0 where it does. */
@@ -241,10 +266,19 @@ export class VtdUnit {
     access: number,
     reason: number,
   ): number {
-    if (!(binding.fpd && isQualified(reason))) {
-      this.#log.record(binding.sid, pasid, lo, hi, access, reason);
-    }
+    this.record(binding, { pasid, lo, hi }, access, reason);
     return -reason;
+  }
+
+  /** Writes a refusal into a fault record, unless an entry on the way keeps it out (FPD). */
+  record(
+    from: { readonly sid: number; readonly fpd: boolean },
+    { pasid, lo, hi }: { readonly pasid: number; readonly lo: number; readonly hi: number },
+    access: number,
+    reason: number,
+  ): void {
+    if (from.fpd && isQualified(reason)) return;
+    this.#log.record(from.sid, pasid, lo, hi, access, reason);
   }
 
   #hardware(): Hardware {
