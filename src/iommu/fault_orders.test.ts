@@ -13,7 +13,11 @@ import { IommuCore } from './core.ts';
 import { IommuDevice } from './device.ts';
 import { FakeDevice, FakeWorld } from './fake_driver.ts';
 import { PageRequestFlags, PageResponseCode } from './fault.ts';
-import { FaultFeature, FaultRegistration, registerFaultHandler } from './fault_registration.ts';
+import {
+  FaultFeature,
+  type FaultRegistration,
+  registerFaultHandler,
+} from './fault_registration.ts';
 import { AttachHandle } from './handle.ts';
 import { IopfGroup, IopfQueue, reportDeviceFault } from './io_pgfault.ts';
 import { claimDmaOwner, releaseDmaOwner } from './ownership.ts';
