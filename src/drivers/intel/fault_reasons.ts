@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * What the reasons in fault records mean, in words for people. Numbers: Linux drivers/iommu/intel/dmar.c
- * (`dma_remap_fault_reasons`, `dma_remap_sm_fault_reasons`); the specification itself: unverified.
+ * What the reasons in fault records mean, in words for people: VTD-5.10 §7.1.3; those of interrupts, 0x5c and 0x82: Linux
+ * drivers/iommu/intel/dmar.c (`dma_remap_fault_reasons`, `dma_remap_sm_fault_reasons`).
  */
 const REASONS: Readonly<Record<number, string>> = {
   // Legacy mode.
   0x01: 'the root entry is not present',
   0x02: 'the context entry is not present',
-  0x03: 'the context entry is invalid',
+  0x03: 'the context entry is invalid, or the table that it leads to can not be read',
   0x04: 'the address is beyond the widths of table or hardware',
   0x05: 'writing is not allowed',
   0x06: 'reading is not allowed',
-  0x07: 'the address of the next table is invalid',
-  0x08: 'the address of the root table is invalid',
-  0x09: 'the address of the context table is invalid',
+  0x07: 'a table can not be read',
+  0x08: 'the root entry can not be read',
+  0x09: 'the context entry can not be read',
   0x0a: 'reserved bits are set in the root entry',
   0x0b: 'reserved bits are set in the context entry',
   0x0c: 'reserved bits are set in a paging entry',
   0x0d: 'the context entry blocks requests of this kind',
+  0x0e: "the address is an interrupt's",
   // Interrupts.
   0x20: 'reserved bits are set in the interrupt request',
   0x21: 'the index of the interrupt is beyond the table',
@@ -27,9 +28,11 @@ const REASONS: Readonly<Record<number, string>> = {
   0x25: 'an interrupt request of compatibility format is blocked',
   0x26: "the interrupt is not the sender's",
   // Scalable mode.
-  0x30: 'the address of the root table is invalid',
+  0x30: 'the register of the root table is invalid',
   0x31: 'a request with PASID, in legacy mode',
-  0x32: 'a page response, in legacy mode',
+  0x32: 'a page request, in legacy mode',
+  0x33: 'all DMA is to be aborted',
+  0x34: 'a request to execute, which this unit has not',
   0x38: 'the root entry can not be read',
   0x39: 'the root entry is not present',
   0x3a: 'reserved bits are set in the root entry',
@@ -41,7 +44,8 @@ const REASONS: Readonly<Record<number, string>> = {
   0x45: 'the context entry does not allow PASIDs',
   0x46: 'the PASID is beyond the directory',
   0x47: 'the context entry does not allow page requests',
-  0x48: 'the PASID for requests without one is invalid',
+  0x48: 'the PASID is the one for requests without',
+  0x49: 'the context entry does not allow translated requests with PASID',
   0x50: 'the PASID directory entry can not be read',
   0x51: 'the PASID directory entry is not present',
   0x52: 'reserved bits are set in the PASID directory entry',
@@ -60,19 +64,22 @@ const REASONS: Readonly<Record<number, string>> = {
   0x76: 'the second stage does not allow reading a first-stage entry',
   0x77: 'the second stage does not allow writing a first-stage entry',
   0x78: 'a second-stage entry can not be read',
-  0x79: 'a second-stage entry does not allow the access',
+  0x79: 'a second-stage entry is not present',
   0x7a: 'reserved bits are set in a second-stage entry',
-  0x7b: 'the address of a second-stage table is invalid',
-  0x7c: 'a second-stage entry needs an accessed or dirty bit that can not be written',
+  0x7b: "the second stage's top can not be read",
+  0x7c: 'a second-stage entry needs an accessed or dirty bit, which walks that do not snoop can not write',
+  0x7d: 'an accessed or dirty bit of a second-stage entry can not be written',
   0x80: 'the address is not canonical',
   0x81: "a first-stage entry is the supervisor's",
   0x82: 'a first-stage entry does not allow executing',
   0x83: "the address is beyond the hardware's width",
   0x84: 'the address is beyond the second stage',
-  0x85: 'a first-stage entry does not allow writing',
-  0x86: 'a first-stage entry does not allow reading',
+  0x85: 'writing is not allowed',
+  0x86: 'reading is not allowed',
   0x87: "the address is an interrupt's",
-  0x90: 'a first-stage entry needs an accessed or dirty bit that can not be written',
+  0x89: 'the PASID is wider than the unit has',
+  0x90: 'a first-stage entry needs an accessed or dirty bit, which walks that do not snoop can not write',
+  0x91: 'an accessed or dirty bit of a first-stage entry can not be written',
 };
 
 /** In words; `reason 0x..` where none are known. */

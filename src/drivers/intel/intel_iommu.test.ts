@@ -326,7 +326,7 @@ describe('faults', () => {
         address: 0x1234_5678_9000n,
         access: 'read',
         reason: 0x79,
-        text: 'a second-stage entry does not allow the access',
+        text: 'a second-stage entry is not present',
       },
       {
         unit: 'dmar0',

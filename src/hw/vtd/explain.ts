@@ -144,6 +144,8 @@ function scalable(
   const pasid = request.pasid ?? high.get('RID_PASID');
   if (request.pasid !== undefined && low.get('PASIDE') === 0)
     return walk.say('refused: the context entry does not allow requests with PASID');
+  if (request.pasid === high.get('RID_PASID'))
+    return walk.say(`refused: PASID ${pasid} is the one for requests without`);
   if (pasid >>> 6 >= 2 ** (low.get('PDTS') + 7))
     return walk.say(`refused: PASID ${pasid} is beyond the directory`);
   const directory = low.get('PASIDDIRPTR') + (pasid >>> 15);
@@ -191,24 +193,30 @@ function secondStage(
 ): number | undefined {
   walk.secondStageAddress = address;
   let table = top;
+  const allows = { readable: 1, writable: 1 };
   for (let level = levels - 1; level >= 0; level--) {
     const of = { name: `second stage, level ${level + 1}`, fields: SECOND_STAGE.fields };
     const entry = walk.word(of, table, indexAt(address, level), indent);
     if (entry === undefined) return undefined;
     if (entry.get('R') === 0 && entry.get('W') === 0)
       return walk.say(`${indent}refused: ${hexOf(address)} is not mapped in the second stage`);
+    allows.readable &= entry.get('R');
+    allows.writable &= entry.get('W');
     if (level > 0 && entry.get('PS') === 0) {
       table = entry.get('ADDR');
       continue;
     }
+    if (allows.readable + allows.writable === 0)
+      return walk.say(`${indent}refused: the entries together allow nothing`);
     const page = inLeaf(entry.get('ADDR'), address, level);
-    walk.say(`${indent}${rights(entry.get('R'), entry.get('W'))} ends at ${pageAddress(page)}`);
+    walk.say(`${indent}${rights(allows)} ends at ${pageAddress(page)}`);
     return page;
   }
   return undefined;
 }
 
-const rights = (readable: number, writable: number): string => {
+/** What every entry on the way allows. */
+const rights = ({ readable, writable }: { readable: number; writable: number }): string => {
   if (readable !== 0) return writable === 0 ? 'for reading only:' : 'for reading and writing:';
   return 'for writing only:';
 };
@@ -222,6 +230,7 @@ function firstStage(
   below: (at: bigint) => number | undefined,
 ): number | undefined {
   let table = BigInt(top) << 12n;
+  const allows = { readable: 1, writable: 1, users: 1 };
   for (let level = levels - 1; level >= 0; level--) {
     const at = below(table);
     if (at === undefined) return undefined;
@@ -230,12 +239,15 @@ function firstStage(
     if (entry === undefined) return undefined;
     if (entry.get('P') === 0)
       return walk.say(`refused: ${hexOf(address)} is not mapped in the first stage`);
+    allows.writable &= entry.get('RW');
+    allows.users &= entry.get('US');
     if (level > 0 && entry.get('PS') === 0) {
       table = BigInt(entry.get('ADDR')) << 12n;
       continue;
     }
     const page = inLeaf(entry.get('ADDR'), address, level);
-    walk.say(`${rights(1, entry.get('RW'))} ends at ${pageAddress(page)}`);
+    const whose = allows.users === 0 ? "supervisors' only, " : '';
+    walk.say(`${whose}${rights(allows)} ends at ${pageAddress(page)}`);
     return below(BigInt(page) << 12n);
   }
   return undefined;
