@@ -10,7 +10,9 @@ import { SCALABLE } from './capabilities.ts';
 import { FS_ALL, Rig, SS_RW } from './test_rig.ts';
 
 const [FS_P, FS_RW, FS_US, FS_A, FS_D, FS_PS] = [1n, 2n, 4n, 0x20n, 0x40n, 0x80n];
-const [SS_READ, SS_WRITE, SS_PS] = [1n, 2n, 0x80n];
+const [SS_READ, SS_WRITE, SS_PS, SS_A, SS_D] = [1n, 2n, 0x80n, 0x100n, 0x200n];
+/** Of a PASID entry: the second stage has accessed and dirty bits. */
+const SSADE = 0x200n;
 const ADDRESS = 0xf_ffff_ffff_f000n;
 const NESTED = 3;
 const PAGE = 4096n;
@@ -25,14 +27,31 @@ const withOffset = (entry: bigint, level: number, address: bigint): bigint => {
   return ((entry & ADDRESS) / size) * size + (address % size);
 };
 
-/** Where a second stage of 4 levels has an address; undefined where it refuses. */
-function secondStage(rig: Rig, top: number, address: bigint, write: boolean): bigint | undefined {
+interface Stage {
+  readonly top: number;
+  readonly marks: boolean;
+}
+
+/** Where a second stage of 4 levels has an address, and whether it can be written; undefined where it refuses. Sets A and D if it has them. */
+function secondStage(
+  rig: Rig,
+  { top, marks }: Stage,
+  address: bigint,
+  write: boolean,
+): { readonly at: bigint; readonly writable: boolean } | undefined {
   if (address >= 1n << 48n) return undefined;
   let table = top;
+  let allows = SS_RW;
   for (let level = 3; ; level--) {
-    const entry = rig.get(table, indexAt(address, level));
-    if ((entry & (write ? SS_WRITE : SS_READ)) === 0n) return undefined;
-    if (isLeaf(entry, level, SS_PS)) return withOffset(entry, level, address);
+    const index = indexAt(address, level);
+    const entry = rig.get(table, index);
+    if ((entry & SS_RW) === 0n) return undefined;
+    allows &= entry;
+    const last = isLeaf(entry, level, SS_PS);
+    if (last && (allows & (write ? SS_WRITE : SS_READ)) === 0n) return undefined;
+    if (marks) rig.put(table, index, entry | SS_A | (last && write ? SS_D : 0n));
+    if (last)
+      return { at: withOffset(entry, level, address), writable: (allows & SS_WRITE) !== 0n };
     table = Number((entry & ADDRESS) / PAGE);
   }
 }
@@ -40,7 +59,7 @@ function secondStage(rig: Rig, top: number, address: bigint, write: boolean): bi
 /** A guest's table of 4 levels on that stage: every entry lies where the second stage has it. Sets A and D as hardware does. */
 function bothStages(
   rig: Rig,
-  { guest, below }: { readonly guest: bigint; readonly below: number },
+  { guest, below }: { readonly guest: bigint; readonly below: Stage },
   address: bigint,
   write: boolean,
 ): bigint | undefined {
@@ -48,9 +67,10 @@ function bothStages(
   let user = true;
   let writable = true;
   for (let level = 3; ; level--) {
-    const at = secondStage(rig, below, table, false);
-    if (at === undefined) return undefined;
-    const page = Number(at / PAGE);
+    const found = secondStage(rig, below, table, false);
+    // Where the second stage notes what is written, the guest's tables count as written.
+    if (found === undefined || (below.marks && !found.writable)) return undefined;
+    const page = Number(found.at / PAGE);
     const index = indexAt(address, level);
     const entry = rig.get(page, index);
     if ((entry & FS_P) === 0n) return undefined;
@@ -68,7 +88,7 @@ function bothStages(
       table = entry & ADDRESS;
       continue;
     }
-    return secondStage(rig, below, withOffset(entry, level, address), write);
+    return secondStage(rig, below, withOffset(entry, level, address), write)?.at;
   }
 }
 
@@ -77,7 +97,7 @@ function world(seed: number) {
   const prng = new Prng(seed);
   const chance = (n: number): boolean => prng.below(n) === 0;
   const rig = new Rig(SCALABLE, true);
-  const below = rig.page();
+  const below: Stage = { top: rig.page(), marks: chance(2) };
   const where = new Map<bigint, number>();
   let next = 0x10n;
   /** A page of the guest: its own address, and where it really is. */
@@ -87,7 +107,7 @@ function world(seed: number) {
     const page = rig.page();
     where.set(address, page);
     const rights = chance(12) ? SS_READ : chance(25) ? 0n : SS_RW;
-    if (rights !== 0n) rig.map(below, 4, address, BigInt(page) * PAGE + rights);
+    if (rights !== 0n) rig.map(below.top, 4, address, BigInt(page) * PAGE + rights);
     return address;
   };
   const guest = guestPage();
@@ -103,7 +123,7 @@ function world(seed: number) {
   };
   // A large page of the guest's, and one of the second stage's below it.
   const large = 0x8000_0000n;
-  rig.map(below, 4, large, 0x1_4000_0000n + SS_RW + SS_PS, { level: 1 });
+  rig.map(below.top, 4, large, 0x1_4000_0000n + SS_RW + SS_PS, { level: 1 });
   const fill = (table: bigint, level: number, from: number): void => {
     for (let i = 0; i < 3; i++) {
       const index = from + i;
@@ -117,7 +137,8 @@ function world(seed: number) {
     }
   };
   fill(guest, 3, prng.below(200));
-  rig.pasid(0, NESTED, { ss: below, fs: Number(guest / PAGE) });
+  const ssade = below.marks ? SSADE : 0n;
+  rig.pasid(0, NESTED, { ss: below.top, fs: Number(guest / PAGE), bits: ssade });
   rig.on();
   /** An address that the tables have something for, mostly. */
   const address = (): bigint => {
