@@ -17,5 +17,7 @@ export { LocalEventFd, LocalVfioClient } from './vfio/local_client.ts';
 export { Vfio } from './vfio/vfio.ts';
 export { explain } from './machine/explain.ts';
 export { Machine } from './machine/machine.ts';
+export { presets } from './machine/presets.ts';
+export { ProcessMm } from './iommu/process_mm.ts';
 export { sweepFaults } from './sim/faults.ts';
 export { Sim, type SimOptions } from './sim/sim.ts';
