@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What functions and an IOMMU say to each other beside plain requests: ATS and PRI. */
 import type { Device } from '../iommu/device.ts';
+import type { DmaAccess } from './translator.ts';
 
 /** The PASID prefix of a message. */
 export interface PasidPrefix {
@@ -73,11 +74,19 @@ export interface GroupResponseMessage {
   readonly code: GroupResponse;
 }
 
+/** A request with an address that was translated before. */
+export interface TranslatedRequest {
+  readonly access: DmaAccess;
+  /** Where it goes: a frame of 2 KiB, and a byte of that. */
+  readonly frame: number;
+  readonly offset: number;
+}
+
 /** The IOMMU as functions with ATS and PRI meet it. */
 export interface AtsTranslator {
   requestTranslation(device: Device, request: TranslationRequest): TranslationCompletion;
-  /** Whether requests with translated addresses are taken from the device. */
-  takesTranslated(device: Device): boolean;
+  /** Whether a request with a translated address is taken from the device. */
+  takesTranslated(device: Device, request: TranslatedRequest): boolean;
   invalidateCompletion(device: Device, completion: InvalidateCompletion): void;
   pageRequest(device: Device, message: PageRequestMessage): void;
 }

@@ -168,7 +168,8 @@ export class DmaPort {
     iova: bigint,
   ): DmaFault | undefined {
     if (!this.#isMaster()) return { cause: DmaCause.BUS_MASTER_OFF, at: iova };
-    if (this.#path.translator.ats?.takesTranslated(this.#device) !== true)
+    const { ats } = this.#path.translator;
+    if (ats?.takesTranslated(this.#device, { access, frame, offset }) !== true)
       return { cause: DmaCause.TRANSLATED_OFF, at: iova };
     return this.#move(access, iova, bytes, [{ frame, offset, bytes: bytes.length }]);
   }

@@ -38,6 +38,22 @@ export interface VtdOptions {
   readonly other?: OtherMemory;
 }
 
+/** What an answer came from: page tables (or none, where addresses pass through) by way of the other caches; a device's own cache. */
+export type ServedBy = 'iotlb' | 'walk' | 'device tlb';
+
+/** An access that was let through. */
+export interface Served {
+  readonly sid: number;
+  /** -1: none. */
+  readonly pasid: number;
+  /** The page of 4 KiB that was asked for, and where it led; the same where the device had translated it. */
+  readonly page: number;
+  readonly out: number;
+  /** Bits of {@link Access}. */
+  readonly access: number;
+  readonly by: ServedBy;
+}
+
 /** One VT-d remapping unit. Software sees `hardware`; devices call `translate`. */
 export class VtdUnit implements Lookup {
   readonly name: string;
@@ -62,6 +78,10 @@ export class VtdUnit implements Lookup {
   readonly #messages: { readonly lo: number; readonly hi: number; readonly data: number }[] = [];
   #vectors = 0;
   #translates = false;
+  /** The last look went to tables. */
+  #hasWalked = false;
+  /** Told of each access that is let through; costs nothing while nobody listens. It must change nothing. */
+  onServed: ((served: Served) => void) | undefined = undefined;
 
   constructor({ name = 'dmar0', sim, ram, caps, other }: VtdOptions) {
     this.name = name;
@@ -118,7 +138,9 @@ export class VtdUnit implements Lookup {
             : Allows.WRITE | Allows.USER | Allows.DIRTY;
         if ((this.#iotlb.allows(slot) & need) === need && this.#iotlb.fault(slot) === 0) {
           this.lastLg2 = this.#iotlb.lg2(slot);
-          return this.#iotlb.out(slot);
+          const out = this.#iotlb.out(slot);
+          if (this.onServed !== undefined) this.#tell(sid, pasid, page, access, out, 'iotlb');
+          return out;
         }
       }
     }
@@ -185,7 +207,10 @@ export class VtdUnit implements Lookup {
       reason = isScalable ? Fault.SM_BEYOND_HAW : Fault.BEYOND_WIDTH;
     if (reason === 0 && isOfInterrupts(page))
       reason = isScalable ? Fault.SM_INTERRUPT_ADDRESS : Fault.INTERRUPT_ADDRESS;
-    if (reason === 0) return page;
+    if (reason === 0) {
+      if (this.onServed !== undefined) this.#tell(sid, pasid, page, access, page, 'device tlb');
+      return page;
+    }
     this.record({ sid, fpd }, { pasid, lo, hi }, access, reason);
     return -reason;
   }
@@ -197,8 +222,18 @@ export class VtdUnit implements Lookup {
     hi: number,
     access: number,
   ): number {
+    this.#hasWalked = false;
     const found = this.look(binding, pasid, lo, hi, access);
-    return found >= 0 ? found : this.#refuse(binding, pasid, lo, hi, access, -found);
+    if (found < 0) return this.#refuse(binding, pasid, lo, hi, access, -found);
+    if (this.onServed !== undefined) {
+      const page = hi * 2 ** 20 + (lo >>> 12);
+      this.#tell(binding.sid, pasid, page, access, found, this.#hasWalked ? 'walk' : 'iotlb');
+    }
+    return found;
+  }
+
+  #tell(sid: number, pasid: number, page: number, access: number, out: number, by: ServedBy): void {
+    this.onServed?.({ sid, pasid, page, access, out, by });
   }
 
   /** In caches, then in tables. The page, or minus the reason of a refusal, which is not recorded. */
@@ -208,10 +243,14 @@ export class VtdUnit implements Lookup {
     const isWrite = (access & Access.WRITE) !== 0;
     if (isOfInterrupts(page) && (access & Access.TRANSLATION_REQUEST) === 0) {
       // Without PASID a write is an interrupt, and nothing else is allowed; with one it is an address like any other.
-      if (pasid === NO_PASID && isWrite && (access & Access.ATOMIC) === 0) return page;
+      if (pasid === NO_PASID && isWrite && (access & Access.ATOMIC) === 0) {
+        this.#hasWalked = true;
+        return page;
+      }
       if (pasid === NO_PASID || pgtt === Pgtt.PASS_THROUGH) return -binding.reasons.interrupt;
     }
     if (pgtt === Pgtt.PASS_THROUGH) {
+      this.#hasWalked = true;
       if (page < 2 ** (this.caps.haw - 12)) {
         this.lastLg2 = 0;
         return page;
@@ -227,6 +266,7 @@ export class VtdUnit implements Lookup {
         return this.#iotlb.out(slot);
       }
     }
+    this.#hasWalked = true;
     const walker = this.#walker;
     let reason = walker.walk(binding, lo, hi, access);
     if (reason === 0) {
