@@ -120,6 +120,11 @@ describe('a group', () => {
     expect(report({ addr: 0x3000n })).toBe(0);
     expect(taken[0]?.requests.map(({ addr }) => addr)).toEqual([0x1000n, 0x2000n, 0x3000n]);
     expect(answers).toEqual([]);
+    // The next group of the same number begins anew; the other one still waits for its last.
+    expect(report({ addr: 0x4000n })).toBe(0);
+    expect(taken[1]?.requests.map(({ addr }) => addr)).toEqual([0x4000n]);
+    expect(report({ addr: 0x6000n, grpid: 2 })).toBe(0);
+    expect(taken[2]?.requests.map(({ addr }) => addr)).toEqual([0x5000n, 0x6000n]);
   });
 
   it('C6: loses its first requests when the hardware queue overflows', () => {

@@ -245,6 +245,14 @@ describe('answering faults', () => {
     expect(answers).toHaveLength(1);
   });
 
+  it('C8: the cookies of one queue are unknown to another', () => {
+    const other = fileOf(newQueue().out_fault_fd);
+    client.process.mm.copyOut(BUFFER, new Uint8Array(Uint32Array.of(1, 0).buffer));
+    expect(other.write?.(client.process, BUFFER, RESPONSE)).toBe(-Errno.EINVAL);
+    expect(answers).toEqual([]);
+    expect(respond([1, 0])).toBe(RESPONSE);
+  });
+
   it('takes answers up to the first bad one', () => {
     expect(respond([1, 0], [7, 0], [2, 0])).toBe(RESPONSE);
     expect(answers).toHaveLength(1);

@@ -145,4 +145,18 @@ describe('B11: a device that shares the address space of a process', () => {
     machine.iommufd.core.sva.unbind(bond);
     expect(machine.pciDevices[0]?.pri).toMatchObject({ outstanding: 0, enabled: false });
   });
+
+  it('whose PASID goes in the middle of a fault is waited for: the fault is handled first (C4)', () => {
+    set(0x08, Number(AT));
+    set(0x10, 16);
+    set(0x18, PRESENT + bond.pasid);
+    const { sim } = machine.iommufd;
+    set(0x30, FAULTING_WRITE);
+    sim.waitUntil(() => (bond.device.faultParam?.unanswered.size ?? 0) > 0);
+    machine.iommufd.core.sva.unbind(bond);
+    expect(mm.pageFaults).toBe(1);
+    sim.settle();
+    expect(state()).toBe(INVALID);
+    expect(machine.pciDevices[0]?.pri?.outstanding).toBe(0);
+  });
 });

@@ -184,7 +184,7 @@ describe('mock domains', () => {
     expect(undirty.domain?.type).toBe(DomainType.BLOCKED);
   });
 
-  it('C1: faults are on while any fault-capable domain is attached, at whichever PASID', () => {
+  it('C1, C5: faults are on while any fault-capable domain is attached, at whichever PASID', () => {
     const one = device(PASID);
     const faulting = (): Domain => {
       const made = allocUserDomain(one, { flags: 0, faultHandler: { handle: () => 0 } });
