@@ -11,7 +11,6 @@ export type { FileMemory } from './memory/file_memory.ts';
 export { LocalFile, type LocalMapping, LocalMm } from './memory/local_mm.ts';
 export { ClientMemory, type Pin } from './memory/client_memory.ts';
 export type { Mapping, Mm } from './memory/mm.ts';
-export { ProcessMm, type ProcessProt } from './iommu/process_mm.ts';
 export { SvaBond } from './iommu/sva.ts';
 export { Iommufd } from './iommufd/iommufd.ts';
 export { LocalClient } from './iommufd/local_client.ts';
