@@ -119,6 +119,10 @@ export class Bindings {
     return this.#mode === 0;
   }
 
+  get takesWide(): boolean {
+    return this.#caps.isScalable;
+  }
+
   /** The unit has the mode that was asked for. */
   get isKnown(): boolean {
     return this.#mode === 0 || (this.#mode === 1 && this.#caps.isScalable);

@@ -90,7 +90,10 @@ export class Invalidation {
     return granularity;
   }
 
-  /** IOTLB and paging structures: 1 all, 2 of a domain, 3 pages of a domain. The granularity that was done, 0 for a wrong request. */
+  /**
+   * IOTLB and paging structures: 1 all, 2 of a domain, 3 pages of a domain. The granularity that was done, 0 for a wrong request. A unit
+   * without invalidation of pages makes that, of a register, one of the domain; a descriptor of that kind is wrong (VTD-5.10 §6.5.2.3).
+   */
   iotlb(granularity: number, did: number, lo: number, hi: number): number {
     if (granularity === 0) return 0;
     if (granularity === 3 && !this.#caps.hasPageInvalidation) return this.iotlb(2, did, 0, 0);
@@ -132,6 +135,7 @@ export class Invalidation {
           ? Iqei.RESERVED_FIELD
           : 0;
       case DescriptorType.IOTLB:
+        if (granularity === 3 && !this.#caps.hasPageInvalidation) return Iqei.RESERVED_FIELD;
         return this.iotlb(granularity, did, w2, w3) === 0 ? Iqei.RESERVED_FIELD : 0;
       case DescriptorType.PASID_IOTLB:
         return this.#pasidIotlb(granularity, did, w1 & 0xf_ffff, w2, w3);

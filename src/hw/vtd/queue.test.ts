@@ -140,6 +140,19 @@ describe('An error of the queue', () => {
     }
   });
 
+  it('is a queue of wide descriptors where the unit has none, and pages where it forgets domains only', () => {
+    const rig = rigOf(false);
+    rig.mmio.write64(0x90, rig.mmio.read64(0x90) + 0x800n);
+    rig.mmio.write32(0x88, 32);
+    rig.sim.settle();
+    expect([rig.mmio.read32(FSTS), rig.mmio.read64(IQERCD)]).toEqual([IQE, 5n]);
+    const coarse = new Rig({ ...LEGACY, cap: { ...LEGACY.cap, PSI: 0 } });
+    coarse.on();
+    coarse.queueOn();
+    coarse.submit([0x32n, 0n]);
+    expect([coarse.mmio.read32(FSTS), coarse.mmio.read64(IQERCD)]).toEqual([IQE, 4n]);
+  });
+
   it('is a mode of translation that the unit has not', () => {
     const rig = new Rig(LEGACY, true);
     rig.on();

@@ -16,6 +16,8 @@ const POINTER = 0x7_fff0;
 /** The translation table mode (TTM) that is in force. */
 export interface TranslationMode {
   readonly isScalable: boolean;
+  /** The unit has descriptors of 256 bits: only one with scalable mode. */
+  readonly takesWide: boolean;
   /** It is one that the unit has. */
   readonly isKnown: boolean;
 }
@@ -116,7 +118,8 @@ export class InvalidationQueue {
     if (tail >= size) return this.#stop(Iqei.INVALID_TAIL);
     if (tail % bytes !== 0) return this.#stop(Iqei.TAIL_MISALIGNED);
     if (!this.#parts.mode.isKnown) return this.#stop(Iqei.INVALID_TTM);
-    if (!isWide && this.#parts.mode.isScalable) return this.#stop(Iqei.INVALID_WIDTH);
+    if (isWide ? !this.#parts.mode.takesWide : this.#parts.mode.isScalable)
+      return this.#stop(Iqei.INVALID_WIDTH);
     const page = registers.get(Offset.IQA + 4) * 2 ** 20 + (base >>> 12) + (head >>> 12);
     const words = this.#words;
     words.fill(0);

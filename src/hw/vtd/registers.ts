@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The registers of a VT-d unit as one table: offset, width, fields with access. What a write does to a field follows from its access;
- * what it sets going is in `vtd_unit.ts`. Source: Linux drivers/iommu/intel/iommu.h, VirtualBox include/VBox/iommu-intel.h, QEMU
- * hw/i386/intel_iommu_internal.h, Intel's data sheets of chip sets; sections of the specification: unverified.
+ * what it sets going is in `vtd_unit.ts`. VTD-5.10 §11.4.3 to VTD-5.10 §11.4.11; CAP_REG, and what later revisions have no more
+ * (advanced fault logging): Linux drivers/iommu/intel/iommu.h, VirtualBox include/VBox/iommu-intel.h, QEMU hw/i386/intel_iommu_internal.h.
  */
 import { field, type Register, register } from '../../base/register.ts';
 
@@ -140,7 +140,7 @@ export const FSTS_REG = register('FSTS_REG', {
 
 /** FECTL, IECTL and PECTL. */
 export const EVENT_CTL_REG = register('ECTL_REG', { IP: ro(30), IM: rw(31) });
-export const EVENT_DATA_REG = register('EDATA_REG', { IMD: rw(15, 0), EIMD: rw(31, 16) });
+export const EVENT_DATA_REG = register('EDATA_REG', { IMD: rw(15, 0) });
 export const EVENT_ADDR_REG = register('EADDR_REG', { MA: rw(31, 2) });
 export const EVENT_UADDR_REG = register('EUADDR_REG', { MUA: rw(31, 0) });
 
