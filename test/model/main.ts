@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The body of run.mjs and replay.mjs, which bundle it: the module loader of the test runner makes this code three times as slow.
- * Arguments: `run FROM TO LENGTH FAULT_EVERY FOLDER` (sequences FROM to TO - 1; every FAULT_EVERY-th with faults), or `replay FILE`.
+ * The body of run.mjs, replay.mjs and scripts.mjs, which bundle it: the module loader of the test runner makes this code three times as slow.
+ * Arguments: `run FROM TO LENGTH FAULT_EVERY FOLDER` (sequences FROM to TO - 1; every FAULT_EVERY-th with faults), `replay FILE`, or
+ * `scripts FROM TO FOLDER`.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fromText, type Step, toText } from './commands.ts';
+import { scriptOf } from './export.ts';
 import { Generator } from './generate.ts';
 import { runRandom, runScript, SequenceError, Tally } from './sequence.ts';
 import { shrink } from './shrink.ts';
@@ -75,8 +77,20 @@ function replay(file: string): void {
   }
 }
 
+/** Calls of a script, at most: those that a script can not say are left out. */
+const SCRIPT_LENGTH = 100;
+
+function writeScripts(from: number, to: number, folder: string): void {
+  mkdirSync(folder, { recursive: true });
+  for (let seed = from; seed < to; seed++) {
+    const file = join(folder, `m${String(seed).padStart(4, '0')}.txt`);
+    writeFileSync(file, scriptOf(seed, SCRIPT_LENGTH));
+  }
+}
+
 const [command, ...args] = process.argv.slice(2);
 if (command === 'replay') replay(args[0] ?? '');
+else if (command === 'scripts') writeScripts(Number(args[0]), Number(args[1]), args[2] ?? '.');
 else {
   const [from = 0, to = 0, length = 0, faultEvery = 0] = args.slice(0, 4).map(Number);
   run(from, to, length, faultEvery, args[4] ?? '.');

@@ -11,6 +11,8 @@ import { IovaBitmap } from '../../src/iommufd/iova_bitmap.ts';
 import { MmapRegion } from '../../src/iommufd/mmap.ts';
 import { VeventQueue } from '../../src/iommufd/veventq.ts';
 import { fromText, type Script, toText } from './commands.ts';
+import { playScript } from '../golden/player/player.ts';
+import { scriptOf } from './export.ts';
 import { Generator } from './generate.ts';
 import { runRandom, runScript, SequenceError, Tally } from './sequence.ts';
 import { shrink } from './shrink.ts';
@@ -190,6 +192,21 @@ describe('an engine that is broken', { timeout: 60_000 }, () => {
   it('is noticed where a reservation outlives its device', () => {
     vi.spyOn(IoPagetable.prototype, 'unreserve').mockImplementation(() => undefined);
     expect(firstFailure(40, false)?.message).toMatch(/reserved ranges|with .* left/);
+  });
+});
+
+describe('a sequence as a script for a real kernel', () => {
+  it('is played by the player of the recordings to its end, most calls with success, and leaves nothing', () => {
+    let [calls, good] = [0, 0];
+    for (let seed = 1; seed <= 20; seed++) {
+      const { lines, left } = playScript(scriptOf(seed, LENGTH));
+      expect(lines.at(-1)).toMatch(/^END/);
+      expect(left).toMatchObject({ pins: 0, contexts: 0 });
+      calls += lines.length - 1;
+      good += lines.filter((line) => line.includes(' OK')).length;
+    }
+    expect(calls).toBeGreaterThan(20 * LENGTH * 0.3);
+    expect(good).toBeGreaterThan(calls * 0.4);
   });
 });
 
