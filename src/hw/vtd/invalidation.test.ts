@@ -205,6 +205,11 @@ describe('In scalable mode', () => {
       [true, true, true, true],
     ],
     [
+      'one of more pages of a PASID than those of a domain can be takes those',
+      [0x5_0007_0036n, 0x1fn],
+      [true, false, true, true],
+    ],
+    [
       'one of pages of a nested PASID takes those',
       [0x9_0008_0036n, ADDRESS],
       [true, true, true, false],

@@ -171,9 +171,9 @@ export class Invalidation {
     return type !== DescriptorType.PASID_DEVICE_TLB || hasDeviceTlbs;
   }
 
+  /** Whatever PSI and MAMV say, pages of any mask: VTD-5.10 §11.4.2. */
   #pasidIotlb(granularity: number, did: number, pasid: number, lo: number, hi: number): number {
     if (granularity < 2) return Iqei.RESERVED_FIELD;
-    if (granularity === 3 && (lo & 0x3f) > this.#caps.maxMask) return Iqei.RESERVED_FIELD;
     this.#drop(scopeOf(did, pasid, granularity === 3, lo, hi));
     return 0;
   }

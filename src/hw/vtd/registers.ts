@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The registers of a VT-d unit as one table: offset, width, fields with access. What a write does to a field follows from its access;
- * what it sets going is in `vtd_unit.ts`. VTD-5.10 §11.4.3 to VTD-5.10 §11.4.11; CAP_REG, and what later revisions have no more
- * (advanced fault logging): Linux drivers/iommu/intel/iommu.h, VirtualBox include/VBox/iommu-intel.h, QEMU hw/i386/intel_iommu_internal.h.
+ * what it sets going is in `vtd_unit.ts`. VTD-5.10 §11.4.1 to VTD-5.10 §11.4.11; what later revisions have no more (advanced
+ * fault logging): Linux drivers/iommu/intel/iommu.h, VirtualBox include/VBox/iommu-intel.h, QEMU hw/i386/intel_iommu_internal.h.
  */
 import { field, type Register, register } from '../../base/register.ts';
 
