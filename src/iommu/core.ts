@@ -115,6 +115,7 @@ export class IommuCore {
   releaseDevice(device: Device): void {
     const { group, iommu } = device;
     if (!group || !iommu) return;
+    for (const registration of [...device.faultHandlers.values()]) registration.unregister();
     this.locked(group, () => {
       const { releaseDomain, identityDomain, blockedDomain } = iommu.ops;
       const direct = device.requireDirect && releaseDomain === blockedDomain;

@@ -203,6 +203,17 @@ describe('C11: unregistering', () => {
     expect(after.respond(answer(1))).toBe(0);
   });
 
+  it('happens when the device is released', () => {
+    const registration = register(1, new Keeper());
+    register(UNRECOVERABLE_FAULTS, new Keeper());
+    forPasid(1, { grpid: 4 });
+    world.core.releaseDevice(device);
+    expect(answers).toEqual([{ pasid: 1, grpid: 4, code: INVALID }]);
+    expect([device.faultHandlers.size, users]).toEqual([0, 0]);
+    expect(registration.respond({ pasid: 1, grpid: 4, code: SUCCESS })).toBe(-Errno.EINVAL);
+    expect(answers).toHaveLength(1);
+  });
+
   it('forgets requests of a group that is not complete', () => {
     const keep = register(2, new Keeper());
     const before = register(1, new Keeper());

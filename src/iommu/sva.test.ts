@@ -199,6 +199,19 @@ describe('B11: a bind', () => {
   });
 });
 
+describe('B11: a device that is released while it is bound', () => {
+  it('is let go of by the unbind, and the address space with it', () => {
+    const a = add('a');
+    const mm = process();
+    const bond = bind(a, mm);
+    world.core.releaseDevice(a);
+    world.core.sva.unbind(bond);
+    expect(freed).toBe(1);
+    mm.exit();
+    expect(world.core.sva.pasidsInUse).toBe(0);
+  });
+});
+
 describe('B11: a process that exits while it is bound', () => {
   it('leaves its PASID attached and taken, until the unbind', () => {
     const a = add('a');

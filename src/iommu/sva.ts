@@ -8,7 +8,7 @@ import type { Sim } from '../sim/sim.ts';
 import { allocSvaDomain } from './alloc.ts';
 import { attach, attachHandleAt, detach } from './attach.ts';
 import type { Device } from './device.ts';
-import { DomainType, type SvaDomain } from './domain.ts';
+import { DomainType, isSvaDomain, type SvaDomain } from './domain.ts';
 import { AttachHandle } from './handle.ts';
 import { endFaults } from './io_pgfault.ts';
 
@@ -19,7 +19,7 @@ const SVA_LOCK = lockClass('iommu_sva_lock', 480);
 const FIRST_GLOBAL_PASID = 1;
 
 /** An address space at its PASID of a group. Each device of the group that is bound has its own count. */
-class SvaAttachment extends AttachHandle {
+export class SvaAttachment extends AttachHandle {
   readonly mm: Mm;
   readonly bonds = new Map<Device, SvaBond>();
 
@@ -35,12 +35,15 @@ export class SvaBond {
   readonly mm: Mm;
   /** What the device sends its requests with. */
   readonly pasid: number;
+  readonly attachment: SvaAttachment;
   users = 1;
 
-  constructor(device: Device, mm: Mm, pasid: number) {
+  constructor(device: Device, pasid: number, attachment: SvaAttachment) {
     this.device = device;
-    this.mm = mm;
+    this.mm = attachment.mm;
     this.pasid = pasid;
+    this.attachment = attachment;
+    attachment.bonds.set(device, this);
   }
 }
 
@@ -99,9 +102,7 @@ export class Sva {
     if (!(found instanceof SvaAttachment) || found.mm !== mm) return -Errno.EBUSY;
     const known = found.bonds.get(device);
     if (known) known.users++;
-    const bond = known ?? new SvaBond(device, mm, pasid);
-    found.bonds.set(device, bond);
-    return bond;
+    return known ?? new SvaBond(device, pasid, found);
   }
 
   /** Undoes one bind; the last of the group detaches, and faults that were left are answered INVALID. */
@@ -114,16 +115,14 @@ export class Sva {
     }
   }
 
-  #unbindLocked({ device, mm, pasid }: SvaBond): void {
-    const { group } = device;
+  /** The device may have been released meanwhile, with its group: then there is nothing to detach. */
+  #unbindLocked({ device, mm, pasid, attachment }: SvaBond): void {
+    attachment.bonds.delete(device);
+    const { domain } = attachment;
     const data = this.#mms.get(mm);
-    const handle = group && attachHandleAt(group, pasid, DomainType.SVA);
-    if (!group || !data || !(handle instanceof SvaAttachment)) return;
-    handle.bonds.delete(device);
-    const domain = [...data.domains.keys()].find((each) => each === handle.domain);
-    if (handle.bonds.size > 0 || !domain) return;
+    if (attachment.bonds.size > 0 || !data || !domain || !isSvaDomain(domain)) return;
     detach(device, pasid, domain);
-    endFaults(handle);
+    endFaults(attachment);
     this.#putDomain(mm, data, domain);
   }
 
@@ -152,8 +151,7 @@ export class Sva {
     if (core?.allocFails()) return -Errno.ENOMEM;
     const { pasid, domains } = data;
     const handle = new SvaAttachment(mm);
-    const bond = new SvaBond(device, mm, pasid);
-    handle.bonds.set(device, bond);
+    const bond = new SvaBond(device, pasid, handle);
     for (const [domain, users] of domains) {
       if (attach(device, pasid, domain, handle) !== 0) continue;
       domains.set(domain, users + 1);
