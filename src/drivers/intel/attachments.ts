@@ -85,13 +85,18 @@ export class Attachments {
   /** Of the domain that this one is nested on. */
   readonly #parentTags: CacheTags | undefined;
 
-  constructor(isByPasid: boolean, parentTags?: CacheTags) {
+  /** The one id that it has everywhere, and shares. */
+  readonly #sharedDid: number | undefined;
+
+  constructor(isByPasid: boolean, parentTags?: CacheTags, sharedDid?: number) {
     this.tags = new CacheTags(isByPasid);
     this.#parentTags = parentTags;
+    this.#sharedDid = sharedDid;
   }
 
   /** Its id on a unit that it is attached through. */
   didOn(unit: Unit): number {
+    if (this.#sharedDid !== undefined) return this.#sharedDid;
     const found = this.#dids.get(unit);
     if (!found)
       throw new Error(`a domain that is not attached through ${unit.name} has no id there`);
@@ -100,24 +105,18 @@ export class Attachments {
 
   acquire(at: DevicePasid): number {
     const { unit } = at.info;
-    const known = this.#dids.get(unit);
-    if (known) known.users++;
-    else {
-      if (unit.allocFails()) return -Errno.ENOMEM;
-      const did = unit.dids.take();
-      if (did < 0) return -Errno.ENOSPC;
-      this.#dids.set(unit, { did, users: 1 });
-    }
+    const rc = this.#takeDid(unit);
+    if (rc !== 0) return rc;
     const assigned: [CacheTags, Omit<CacheTag, 'users'>][] = [];
     for (const [tags, tag] of this.#tagsOf(at)) {
-      const rc = tags.assign(tag);
-      if (rc === 0) {
+      const failed = tags.assign(tag);
+      if (failed === 0) {
         assigned.push([tags, tag]);
         continue;
       }
       for (const [done, was] of assigned) done.unassign(was);
       this.#dropDid(unit);
-      return rc;
+      return failed;
     }
     this.devices.set(at, (this.devices.get(at) ?? 0) + 1);
     return 0;
@@ -144,6 +143,20 @@ export class Attachments {
     if (!this.#parentTags) return;
     yield [this.#parentTags, tag('nesting iotlb')];
     if (ats) yield [this.#parentTags, tag('nesting device', info)];
+  }
+
+  #takeDid(unit: Unit): number {
+    if (this.#sharedDid !== undefined) return 0;
+    const known = this.#dids.get(unit);
+    if (known) {
+      known.users++;
+      return 0;
+    }
+    if (unit.allocFails()) return -Errno.ENOMEM;
+    const did = unit.dids.take();
+    if (did < 0) return -Errno.ENOSPC;
+    this.#dids.set(unit, { did, users: 1 });
+    return 0;
   }
 
   #dropDid(unit: Unit): void {

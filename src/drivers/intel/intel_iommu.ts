@@ -18,6 +18,7 @@ import type { FaultEvent, FaultReport } from './fault_events.ts';
 import { IntelBlockedDomain, IntelIdentityDomain } from './fixed_domains.ts';
 import { NestedGuestDomain } from './nested_domain.ts';
 import { IntelPagingDomain } from './paging_domain.ts';
+import { IntelSvaDomain } from './sva_domain.ts';
 import { Unit } from './unit.ts';
 
 /** Where x86 sends its interrupt messages, which no table translates. Source: Linux `intel_iommu_get_resv_regions()`. */
@@ -140,6 +141,10 @@ export class IntelIommu {
         if (!unit) return -Errno.ENODEV;
         if (!userData) return -Errno.EOPNOTSUPP;
         return NestedGuestDomain.create(unit, parent, flags, userData, this.#infoOf);
+      },
+      domainAllocSva: (device, mm) => {
+        const info = this.#infos.get(device);
+        return info ? IntelSvaDomain.create(info, mm, this.#infoOf) : -Errno.EINVAL;
       },
     };
   }

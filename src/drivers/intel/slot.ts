@@ -20,6 +20,8 @@ import {
 const FIRST_STAGE = QUANTUM_WORDS;
 const PRESENT = 1;
 const DEVICE_IOTLB = 4;
+/** FPD of both kinds of entries. */
+const FAULTS_DISABLED = 2;
 
 /**
  * The entry that says how one requester, or one of its PASIDs, is translated. `set` exchanges what it says, with the invalidations that
@@ -31,6 +33,8 @@ export interface Slot {
    * are repeated, and what still fails is reported instead.
    */
   set(next: Translation | undefined, mustSucceed?: boolean): number;
+  /** Blocks, and what is refused from now on is not reported; until the next `set`. */
+  silence(): void;
   /** What it says now, for a change of a part; undefined blocks. */
   readonly translation: Translation | undefined;
 }
@@ -59,6 +63,13 @@ abstract class EntrySlot implements Slot {
     if (rc === 0) this.translation = next;
     else this.change(before, true);
     return rc;
+  }
+
+  silence(): void {
+    const words = this.encode(undefined);
+    words[0] = FAULTS_DISABLED;
+    this.change(words, true);
+    this.translation = undefined;
   }
 
   protected abstract encode(next: Translation | undefined): Uint32Array;
