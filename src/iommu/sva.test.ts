@@ -283,7 +283,7 @@ describe('page faults of a device in an address space', () => {
     expect(device.faultParam?.unanswered.size).toBe(0);
   });
 
-  it('C4: are answered when the unbind ends, and only once', () => {
+  it('C4, C13: are answered when the unbind ends, and only once', () => {
     report(AT, PagePerm.READ);
     world.core.sva.unbind(bond);
     expect(answers.map(({ code }) => code)).toEqual([INVALID]);

@@ -48,8 +48,8 @@ export const mutations = [
   {
     rule: 'A3',
     file: 'src/iommu/attach.ts',
-    line: 'if (isFaultCapable(domain) && !group.devices.every((device) => ops.canFault?.(device) ?? false)) {',
-    by: 'if (isFaultCapable(domain) && !group.devices.some((device) => ops.canFault?.(device) ?? false)) {',
+    line: 'if (!group.devices.every((device) => ops.canFault?.(device) ?? false)) return -Errno.ENODEV;',
+    by: 'if (!group.devices.some((device) => ops.canFault?.(device) ?? false)) return -Errno.ENODEV;',
     why: 'one device that can fault stands for its whole group',
   },
   {
