@@ -4,6 +4,7 @@ import { sysfsTree } from '../host/sysfs_tree.ts';
 import type { Iommufd } from '../src/iommufd/iommufd.ts';
 import type { Machine } from '../src/machine/machine.ts';
 import { machineState } from '../src/machine/state.ts';
+import { engineTimers } from './engine_timers.ts';
 
 const MISC_MAJOR = 10;
 /** Linux takes a free one; the highest of those that it hands out to drivers that ask is what a small machine shows. */
@@ -54,12 +55,6 @@ export function serve(machine: Machine): Served {
     devices.map(({ path }) => path),
   );
   const { sim, faults } = machine.iommufd;
-  // Devices' own work goes on between calls: a retry after an answer, for example.
-  const timers = {
-    untilNext: () => (sim.isSettled ? undefined : 0),
-    run: () => {
-      if (!sim.isSettled) sim.settle();
-    },
-  };
+  const timers = engineTimers(sim);
   return { devices, tree, faults, state: () => machineState(machine), timers };
 }
