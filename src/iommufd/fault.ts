@@ -10,6 +10,7 @@ import type { Cmd } from '../abi/struct.ts';
 import { ErrnoError } from '../base/errno.ts';
 import { IdTable } from '../base/id_table.ts';
 import { type FaultHandler, PageResponseCode } from '../iommu/fault.ts';
+import { attachHandleAt } from '../iommu/attach.ts';
 import type { AttachHandle } from '../iommu/handle.ts';
 import type { IopfGroup } from '../iommu/io_pgfault.ts';
 import type { Task } from '../kernel/task.ts';
@@ -221,7 +222,10 @@ export class FaultQueue extends EventQueue implements FaultHandler {
 function deviceIdOf({ device }: IopfGroup, handle: DeviceHandle): number {
   const { bound, attachments } = handle.device.group;
   for (const each of bound) if (each.device === device) return each.id;
-  const attachment = [...attachments.values()].find(({ hwpt }) => hwpt.domain === handle.domain);
+  const at = [...attachments.keys()].find(
+    (pasid) => attachHandleAt(handle.device.group.group, pasid) === handle,
+  );
+  const attachment = at === undefined ? undefined : attachments.get(at);
   const [first = handle.device] = attachment?.devices ?? [];
   return attachment?.devices.has(handle.device) ? handle.device.id : first.id;
 }
