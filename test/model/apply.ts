@@ -275,7 +275,8 @@ function perform(world: World, step: Step): Outcome['out'] | void {
       const group = old && old.members.length > 0 ? old : (groups[step.group] = new Group());
       const ranges = step.reserved.map(([start, last]) => ({ start, last }));
       const { noDirty, sharesFaults } = step;
-      world.devices.push(new Device(group, { noDirty, reserved: ranges, sharesFaults }));
+      const pasids = step.pasids ? 2 ** 20 : 1;
+      world.devices.push(new Device(group, { noDirty, reserved: ranges, sharesFaults, pasids }));
       return;
     }
     case 'device_remove':
@@ -310,7 +311,7 @@ function destroy(world: World, id: number): void {
   if (object.users !== 1) refuse('EBUSY');
   if (object instanceof Mock) {
     detach(world, object.device);
-    for (const pasid of object.device.group.pasids.keys()) detachPasid(world, object.device, pasid);
+    for (const pasid of object.device.ownPasids) detachPasid(world, object.device, pasid);
     buryVdevice(world, object.device);
     world.objects.delete(object.device.id);
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Outcome } from './outcome.ts';
-import { attaching, detach, replacing } from './attach.ts';
+import { attachingPasid, detachPasid, replacingPasid } from './attach.ts';
 import type { Step } from './commands.ts';
 import { buryVdevice } from './guests.ts';
 import { refuse } from './memory.ts';
@@ -15,9 +15,9 @@ export function performDevice(
   if (!device) return refuse('SKIP');
   // What a driver never asks for is passed over, here and in the engine.
   const unfit = {
-    device_remove: device.id !== 0,
+    device_remove: device.id !== 0 || device.group.pasids.size > 0,
     device_bind: device.id !== 0,
-    device_unbind: device.id === 0 || device.isAttached,
+    device_unbind: device.id === 0 || device.isAttached || device.ownPasids.length > 0,
     device_attach: device.id === 0,
     device_replace: device.id === 0,
     device_detach: device.id === 0,
@@ -40,12 +40,12 @@ export function performDevice(
       return;
     case 'device_attach':
     case 'device_replace': {
-      const change = step.op === 'device_attach' ? attaching : replacing;
-      const { hwpt, commit } = change(world, device, step.pt);
+      const change = step.op === 'device_attach' ? attachingPasid : replacingPasid;
+      const { hwpt, commit } = change(world, device, step.pasid, step.pt);
       commit();
       return { hwpt: hwpt.id };
     }
     case 'device_detach':
-      return detach(world, device);
+      return detachPasid(world, device, step.pasid);
   }
 }

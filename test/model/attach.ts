@@ -72,7 +72,7 @@ function checkFaults(device: Device, hwpt: Table): void {
 function begin(world: World, device: Device, pasid: number, old?: Table): void {
   const { group } = device;
   const before = group.handles.get(pasid);
-  group.handles.set(pasid, { device });
+  group.handles.set(pasid, { device, pasid });
   if (pasid === 0) enter(device, group.hwpt);
   settlePartial(device);
   if (old) endHandle(world, old, before);
@@ -88,11 +88,21 @@ function finish(world: World, device: Device, pasid: number, old: Table): void {
 
 function attachPasidTo(world: World, device: Device, pasid: number, hwpt: Table): Change {
   const { group } = device;
-  if (group.pasids.has(pasid)) refuse('EBUSY');
-  checkPasid(device, pasid, hwpt);
+  const devices = group.pasidDevices.get(pasid) ?? new Set();
+  if (devices.has(device)) refuse('EBUSY');
+  const present = group.pasids.get(pasid);
+  if (present && present !== hwpt) refuse('EINVAL');
+  if (!present) {
+    checkFaults(device, hwpt);
+    checkPasid(device, pasid, hwpt);
+  }
   const commit = (): void => {
-    group.pasids.set(pasid, hwpt);
-    begin(world, device, pasid);
+    if (!present) {
+      group.pasids.set(pasid, hwpt);
+      group.pasidDevices.set(pasid, devices);
+      begin(world, device, pasid);
+    }
+    devices.add(device);
     hwpt.attached++;
   };
   return { hwpt, commit };
@@ -100,21 +110,25 @@ function attachPasidTo(world: World, device: Device, pasid: number, hwpt: Table)
 
 function replacePasidBy(world: World, device: Device, pasid: number, hwpt: Table): Change {
   const { group } = device;
-  const old = group.pasids.get(pasid) ?? refuse('EINVAL');
+  const old = group.pasids.get(pasid);
+  const devices = group.pasidDevices.get(pasid);
+  if (!old || !devices?.has(device)) return refuse('EINVAL');
   if (old === hwpt) return { hwpt, commit: () => undefined };
+  checkFaults(device, hwpt);
   checkPasid(device, pasid, hwpt);
   const commit = (): void => {
     group.pasids.set(pasid, hwpt);
     begin(world, device, pasid, old);
-    hwpt.attached++;
-    old.attached--;
+    hwpt.attached += devices.size;
+    old.attached -= devices.size;
   };
   return { hwpt, commit };
 }
 
-function checkPasid({ group, pasids }: Device, pasid: number, hwpt: Table): void {
+/** All devices of the group must have the PASID. */
+function checkPasid({ group }: Device, pasid: number, hwpt: Table): void {
   if (!hwpt.pasidCompatible || (group.hwpt && !group.hwpt.pasidCompatible)) refuse('EINVAL');
-  if (pasid >= pasids) refuse('EINVAL');
+  if (group.members.some(({ pasids }) => pasid >= pasids)) refuse('EINVAL');
 }
 
 function attachTo(world: World, device: Device, hwpt: Table): Change {
@@ -200,11 +214,14 @@ export function replacingPasid(
 
 export function detachPasid(world: World, device: Device, pasid: number): void {
   if (pasid === 0) return detach(world, device);
-  const hwpt = device.group.pasids.get(pasid);
-  if (!hwpt) return;
-  device.group.pasids.delete(pasid);
-  finish(world, device, pasid, hwpt);
+  const { pasids, pasidDevices } = device.group;
+  const hwpt = pasids.get(pasid);
+  if (!hwpt || !pasidDevices.get(pasid)?.delete(device)) return;
   hwpt.attached--;
+  if (pasidDevices.get(pasid)?.size !== 0) return;
+  pasids.delete(pasid);
+  pasidDevices.delete(pasid);
+  finish(world, device, pasid, hwpt);
 }
 
 function changing(

@@ -297,14 +297,25 @@ export type Command =
       readonly noDirty: boolean;
       /** A virtual function, which shares page requests with its physical one. */
       readonly sharesFaults: boolean;
+      readonly pasids: boolean;
       readonly reserved: readonly (readonly [bigint, bigint])[];
     }
   | { readonly op: 'device_remove'; readonly device: number }
   | { readonly op: 'device_bind'; readonly device: number }
   | { readonly op: 'device_unbind'; readonly device: number }
-  | { readonly op: 'device_attach'; readonly device: number; readonly pt: Ref }
-  | { readonly op: 'device_replace'; readonly device: number; readonly pt: Ref }
-  | { readonly op: 'device_detach'; readonly device: number };
+  | {
+      readonly op: 'device_attach';
+      readonly device: number;
+      readonly pasid: number;
+      readonly pt: Ref;
+    }
+  | {
+      readonly op: 'device_replace';
+      readonly device: number;
+      readonly pasid: number;
+      readonly pt: Ref;
+    }
+  | { readonly op: 'device_detach'; readonly device: number; readonly pasid: number };
 
 /**
  * A step of a sequence: the command, and whether the client's structure can not be written back. `failing`: in a step that survives it,

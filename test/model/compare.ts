@@ -256,7 +256,10 @@ export class Comparison {
     expectSame(`the number of PASIDs of device ${id}`, count, pasids.size);
     for (const [pasid, hwpt] of pasids) {
       const what = `PASID ${pasid} of device ${id}`;
-      expectSame(`the table of ${what}`, group.attachments.get(pasid)?.hwpt.id, hwpt.id);
+      const attachment = group.attachments.get(pasid);
+      expectSame(`the table of ${what}`, attachment?.hwpt.id, hwpt.id);
+      const devices = model.group.pasidDevices.get(pasid)?.size;
+      expectSame(`devices attached at ${what}`, attachment?.devices.size, devices);
       if (group.group.domainAt(pasid) !== this.anyDomainOf(hwpt.id))
         throw new Mismatch(`core has another domain for ${what} than that of HWPT ${hwpt.id}`);
     }

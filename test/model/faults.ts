@@ -119,7 +119,7 @@ export function report(
   const others = device.partial.filter(({ grpid }) => grpid === request.grpid);
   if (!table?.fault || !handle) {
     device.partial = device.partial.filter((each) => !others.includes(each));
-    const nobody = { device, handle: { device }, requests: [request] };
+    const nobody = { device, handle: { device, pasid }, requests: [request] };
     if (isLast) answer(world, nobody, INVALID);
     return refuse('EINVAL');
   }
@@ -156,7 +156,9 @@ export function queueAlloc(world: World, step: Step & { op: 'fault_alloc' }): Ou
 function deviceIdOf({ device, handle }: FaultGroup): number {
   const { group } = device;
   if (device.id !== 0) return device.id;
-  const attached = [...group.attached];
+  const attached = [
+    ...(handle.pasid === 0 ? group.attached : (group.pasidDevices.get(handle.pasid) ?? [])),
+  ];
   const other = attached.includes(handle.device) ? handle.device : attached[0];
   return other?.id ?? 0;
 }

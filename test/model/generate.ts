@@ -17,9 +17,11 @@ import {
   VFIO,
   WEIGHTS,
 } from './themes.ts';
-import { Hwpt, Nested, Viommu } from './objects.ts';
+import { type Device, Hwpt, Nested, Viommu } from './objects.ts';
 import { LAST } from './space.ts';
 import { FILES, type World } from './world.ts';
+
+const isAttached = (device: Device): boolean => device.isAttached || device.ownPasids.length > 0;
 
 /** Calls in which it shows who makes them. */
 const FORKED: readonly Step['op'][] = [
@@ -107,6 +109,16 @@ export class Generator extends DrawVfio {
     if (this.isAboutGuests && !this.chance(3))
       return this.table((each) => each instanceof Nested && each.viommu !== undefined);
     return this.chance(2) ? this.pasidTable() : this.ref();
+  }
+
+  /** A PASID of a device that may share a group, often one that is attached there; 0 is none. */
+  private sharedPasid(index: number): number {
+    if (this.chance(2)) return 0;
+    const { devices } = this.world;
+    const device = devices[index % Math.max(devices.length, 1)];
+    if (!device || device.pasids === 1) return this.chance(20) ? 1 : 0;
+    const attached = this.pick([...device.group.pasids.keys()]);
+    return attached !== undefined && this.chance(2) ? attached : this.pasid();
   }
 
   private pasidTable(): number {
@@ -417,23 +429,35 @@ export class Generator extends DrawVfio {
             reserved.push([start, start + PAGE_N * BigInt(1 + this.below(4)) - 1n]);
         }
         const sharesFaults = this.chance(8);
-        return { op, group: this.below(3), noDirty: this.chance(3), sharesFaults, reserved };
-      }
-      case 'device_attach':
+        const pasids = !this.chance(4);
         return {
           op,
-          device: this.device((each) => each.id !== 0 && !each.isAttached),
-          pt: this.target(),
+          group: this.below(3),
+          noDirty: this.chance(3),
+          sharesFaults,
+          pasids,
+          reserved,
         };
-      case 'device_replace':
-        return { op, device: this.device((each) => each.isAttached), pt: this.target() };
+      }
+      case 'device_attach': {
+        const device = this.device((each) => each.id !== 0 && !each.isAttached);
+        const pasid = this.sharedPasid(device);
+        return { op, device, pasid, pt: pasid === 0 ? this.target() : this.pasidTable() };
+      }
+      case 'device_replace': {
+        const device = this.device(isAttached);
+        const pasid = this.sharedPasid(device);
+        return { op, device, pasid, pt: pasid === 0 ? this.target() : this.pasidTable() };
+      }
       case 'device_remove':
       case 'device_bind':
         return { op, device: this.device(({ id }) => id === 0) };
       case 'device_unbind':
-        return { op, device: this.device((each) => each.id !== 0 && !each.isAttached) };
-      case 'device_detach':
-        return { op, device: this.device((each) => each.isAttached) };
+        return { op, device: this.device((each) => each.id !== 0 && !isAttached(each)) };
+      case 'device_detach': {
+        const device = this.device(isAttached);
+        return { op, device, pasid: this.sharedPasid(device) };
+      }
       default:
         throw new Error(`${op} is made elsewhere`);
     }

@@ -154,6 +154,7 @@ export type Table = Hwpt | Nested;
 /** One attachment, from its attach or replace to its end: what a fault leads back to. */
 export interface Handle {
   readonly device: Device;
+  readonly pasid: number;
 }
 
 /** Devices that share a domain. */
@@ -163,8 +164,9 @@ export class Group {
   /** The table in force for all of them, and which of them attached it. */
   hwpt: Table | undefined = undefined;
   readonly attached = new Set<Device>();
-  /** The tables of PASIDs; only mock devices, which are alone in their groups, have them. */
+  /** The tables of PASIDs, and the devices that attached them. */
   readonly pasids = new Map<number, Table>();
+  readonly pasidDevices = new Map<number, Set<Device>>();
   /** The attachments in force by PASID; 0: that of requests without. */
   readonly handles = new Map<number, Handle>();
 }
@@ -215,12 +217,19 @@ export class Device {
     return [hwpt, ...pasids.values()].some((table) => table?.fault !== undefined);
   }
 
+  /** PASIDs that it is attached at. */
+  get ownPasids(): number[] {
+    return [...this.group.pasidDevices]
+      .filter(([, devices]) => devices.has(this))
+      .map(([pasid]) => pasid);
+  }
+
   get isAttached(): boolean {
     return this.group.attached.has(this);
   }
 
   get users(): number {
-    return 2 + (this.isAttached ? 1 : 0) + this.group.pasids.size;
+    return 2 + (this.isAttached ? 1 : 0) + this.ownPasids.length;
   }
 }
 

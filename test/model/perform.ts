@@ -407,7 +407,8 @@ function changeDevice(engine: Engine, step: DeviceStep): Outcome['out'] {
   const { mock, devices, file } = engine;
   const { context } = file;
   if (step.op === 'device_add') {
-    const flags = step.noDirty ? test.MOCK_FLAGS_DEVICE_NO_DIRTY : 0;
+    const noDirty = step.noDirty ? test.MOCK_FLAGS_DEVICE_NO_DIRTY : 0;
+    const flags = noDirty | (step.pasids ? test.MOCK_FLAGS_DEVICE_PASID : 0);
     const resvRegions = step.reserved.map(([start, last]) => ({
       start,
       last,
@@ -430,7 +431,11 @@ function changeDevice(engine: Engine, step: DeviceStep): Outcome['out'] {
   if (!chosen) throw skip;
   switch (step.op) {
     case 'device_remove':
-      if (bound) throw skip;
+      if (
+        bound ||
+        [...(chosen.device.group?.pasids.keys() ?? [])].some((pasid) => pasid !== NO_PASID)
+      )
+        throw skip;
       mock.destroyDevice(chosen.device);
       devices.splice(devices.indexOf(chosen), 1);
       return {};
@@ -439,7 +444,7 @@ function changeDevice(engine: Engine, step: DeviceStep): Outcome['out'] {
       chosen.bound = IommufdDevice.claim(context, chosen.device, { selftest: true });
       return { id: chosen.bound.id };
     case 'device_unbind':
-      if (!bound || bound.group.attachments.get(NO_PASID)?.devices.has(bound)) throw skip;
+      if (!bound || isAttached(bound)) throw skip;
       bound.unbind();
       chosen.bound = undefined;
       return {};
@@ -447,13 +452,16 @@ function changeDevice(engine: Engine, step: DeviceStep): Outcome['out'] {
     case 'device_replace': {
       if (!bound) throw skip;
       const change = step.op === 'device_attach' ? attachDevice : replaceDevice;
-      return { hwpt: change(bound, NO_PASID, step.pt) };
+      return { hwpt: change(bound, step.pasid, step.pt) };
     }
     case 'device_detach':
       if (!bound) throw skip;
-      detachDevice(context, bound, NO_PASID);
+      detachDevice(context, bound, step.pasid);
       return {};
   }
 }
+
+const isAttached = (bound: IommufdDevice): boolean =>
+  [...bound.group.attachments.values()].some(({ devices }) => devices.has(bound));
 
 export { FILES };

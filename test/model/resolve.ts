@@ -13,6 +13,13 @@ function sharedTable(world: World, ref: number): number {
   return table instanceof Nested && table.viommu ? MISSING : id;
 }
 
+/** A group that a device can join: not one with PASIDs attached, which the device would not have. */
+function groupFor({ groups }: World, wanted: number): number {
+  let group = wanted;
+  while ((groups[group]?.pasids.size ?? 0) > 0) group++;
+  return group;
+}
+
 /** References turned into ids and descriptors, as they are now. */
 export function resolve(world: World, step: Step): Step {
   switch (step.op) {
@@ -39,6 +46,8 @@ export function resolve(world: World, step: Step): Step {
     case 'add_reserved':
     case 'access_create':
       return { ...step, ioas: world.idOf(step.ioas, 'IOAS') };
+    case 'device_add':
+      return { ...step, group: groupFor(world, step.group) };
     case 'device_attach':
     case 'device_replace':
       return { ...step, pt: sharedTable(world, step.pt) };

@@ -93,10 +93,10 @@ export function makesSense(world: World, op: Step['op'], isAboutFiles: boolean):
       return world.devices.some(({ id }) => id === 0);
     case 'device_unbind':
     case 'device_attach':
-      return world.devices.some(({ id, isAttached }) => id !== 0 && !isAttached);
+      return world.devices.some(({ id }) => id !== 0);
     case 'device_replace':
     case 'device_detach':
-      return world.devices.some(({ isAttached }) => isAttached);
+      return world.devices.some((each) => each.isAttached || each.ownPasids.length > 0);
     case 'dmabuf_revoke':
       return [...world.processes[0].fds.values()].some((open) => 'revoked' in open);
     default:

@@ -25,7 +25,8 @@ export class Tally {
 
   count(step: Step, code: string): void {
     this.steps++;
-    const key = `${step.op} ${code}`;
+    const atPasid = step.op.startsWith('device_') && 'pasid' in step && step.pasid !== 0;
+    const key = `${step.op}${atPasid ? '@pasid' : ''} ${code}`;
     this.outcomes.set(key, (this.outcomes.get(key) ?? 0) + 1);
   }
 }
@@ -116,11 +117,10 @@ class Sequence {
   end(): void {
     const { engine, setup } = this;
     for (const each of engine.devices) {
-      const step = (op: 'device_detach' | 'device_unbind' | 'device_remove'): void => {
-        perform(engine, { op, device: engine.devices.indexOf(each) });
-      };
-      step('device_detach');
-      step('device_unbind');
+      const device = engine.devices.indexOf(each);
+      for (const pasid of [...(each.bound?.group.attachments.keys() ?? [])])
+        perform(engine, { op: 'device_detach', device, pasid });
+      perform(engine, { op: 'device_unbind', device });
     }
     while (engine.devices.length > 0) perform(engine, { op: 'device_remove', device: 0 });
     const processes = engine.clients.map(({ process, mm }) => ({ process, mm }));
