@@ -29,7 +29,7 @@ const GCMD_SRTP = 0x4000_0000;
 const GCMD_QIE = 0x0400_0000;
 
 export class Rig {
-  readonly sim = new Sim();
+  readonly sim: Sim;
   readonly ram = new Ram();
   readonly unit: VtdUnit;
   readonly root: number;
@@ -41,9 +41,15 @@ export class Rig {
   #tail = 0;
   readonly #isWide: boolean;
 
-  constructor(description: VtdDescription, isScalable = false, other?: OtherMemory) {
+  constructor(
+    description: VtdDescription,
+    isScalable = false,
+    other?: OtherMemory,
+    sim: Sim = new Sim(),
+  ) {
+    this.sim = sim;
     const caps = Capabilities.of(description);
-    this.unit = new VtdUnit({ sim: this.sim, ram: this.ram, caps, ...(other && { other }) });
+    this.unit = new VtdUnit({ sim, ram: this.ram, caps, ...(other && { other }) });
     this.#isWide = isScalable;
     this.root = this.page();
     this.context = this.page();
@@ -135,6 +141,12 @@ export class Rig {
 
   /** Submits descriptors of two 64-bit words, and lets the queue run. */
   submit(...descriptors: readonly (readonly [bigint, bigint])[]): void {
+    this.enqueue(...descriptors);
+    this.sim.settle();
+  }
+
+  /** The same, for tasks: the queue runs when it comes to it. */
+  enqueue(...descriptors: readonly (readonly [bigint, bigint])[]): void {
     const words = this.#isWide ? 4 : 2;
     for (const [first, second] of descriptors) {
       this.put(this.queue, this.#tail * words, first);
@@ -142,7 +154,6 @@ export class Rig {
       this.#tail = (this.#tail + 1) % (512 / words);
     }
     this.mmio.write32(0x88, this.#tail * words * 8);
-    this.sim.settle();
   }
 
   dma(address: bigint, access = 0, pasid = NO_PASID, sid = SID): number {
