@@ -303,7 +303,11 @@ describe('a device that faults', () => {
       expect(it.run(FAULTING_READ, { slot: 2, group: 2 })).toBe(WAITING);
       it.respond(it.fault()?.[9] ?? 0, 2);
       expect(it.run(FAULTING_READ, { slot: 3, group: 3 })).toBe(INVALID);
-      // So does a table that is attached anew.
+      // So does a function level reset, and a table that is attached anew.
+      expect(vf && resetFunction(vf)).toBe(0);
+      expect(it.run(FAULTING_READ, { slot: 2, group: 2 })).toBe(WAITING);
+      it.respond(it.fault()?.[9] ?? 0, 2);
+      expect(it.run(FAULTING_READ, { slot: 3, group: 3 })).toBe(INVALID);
       it.detach();
       it.attach(it.hwpt());
       expect(it.run(FAULTING_READ, { slot: 4, group: 4 })).toBe(WAITING);

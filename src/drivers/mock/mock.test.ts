@@ -6,6 +6,7 @@ import { attach, detach, replace } from '../../iommu/attach.ts';
 import { IommuCore } from '../../iommu/core.ts';
 import { type Device, NO_PASID } from '../../iommu/device.ts';
 import { DIRTY_NO_CLEAR, type Domain, DomainType, IotlbGather, Prot } from '../../iommu/domain.ts';
+import { registerFaultHandler } from '../../iommu/fault_registration.ts';
 import { AttachHandle } from '../../iommu/handle.ts';
 import { DomainFlags, IommuCap } from '../../iommu/ops.ts';
 import { claimDmaOwner, releaseDmaOwner } from '../../iommu/ownership.ts';
@@ -201,6 +202,19 @@ describe('mock domains', () => {
     detach(one, 5, pasid);
     expect(one.faultParam).toBeUndefined();
     expect(one.faultUsers).toBe(0);
+  });
+
+  it('C1: a handler that is registered on the device is one more user of its faults', () => {
+    const one = device(PASID);
+    const made = allocUserDomain(one, { flags: 0, faultHandler: { handle: () => 0 } });
+    if (typeof made === 'number') throw new Error('no domain');
+    expect(attach(one, 5, made, new AttachHandle())).toBe(0);
+    const registration = registerFaultHandler(one, 6, { report: () => 0 });
+    if (typeof registration === 'number') throw new Error('refused');
+    detach(one, 5, made);
+    expect([one.faultUsers, one.faultParam !== undefined]).toEqual([1, true]);
+    registration.unregister();
+    expect([one.faultUsers, one.faultParam]).toEqual([0, undefined]);
   });
 
   it('C5: a switch to a fault-capable domain that fails leaves faults off', () => {
