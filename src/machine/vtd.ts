@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A VT-d unit of a machine: the model of the hardware, and its driver, which meet in memory and registers. */
 import { domainTranslationStruct } from '../drivers/intel/debugfs.ts';
+import type { DeviceFunction } from '../drivers/intel/device_function.ts';
 import type { IntelIommu } from '../drivers/intel/intel_iommu.ts';
 import type { Unit } from '../drivers/intel/unit.ts';
 import { Capabilities, LEGACY, SHARING } from '../hw/vtd/capabilities.ts';
@@ -36,7 +37,13 @@ export class MachineVtd extends VtdTranslator {
   /** A function appears behind it; those with the same `group` share one. 0, or a negative errno. */
   addFunction(fn: PciFunction, group?: unknown): number {
     this.connect(fn);
-    return this.#driver.addDevice(fn.device, this.unit, { sourceId: fn.requesterId, group });
+    const { requesterId: sourceId, physicalFunction } = fn;
+    return this.#driver.addDevice(fn.device, this.unit, {
+      ...controlsOf(fn),
+      ...(physicalFunction && { physicalSourceId: physicalFunction.requesterId }),
+      sourceId,
+      group,
+    });
   }
 
   /** What debugfs shows of a function's tables. */
@@ -44,4 +51,20 @@ export class MachineVtd extends VtdTranslator {
     const info = this.#driver.infoOf(fn.device);
     return info ? domainTranslationStruct(fn.bdf, info) : '';
   }
+}
+
+/** What the driver turns on and off: PASIDs and page requests of a virtual function are its physical one's, which decides. */
+function controlsOf({ ats, pasids, pageRequests, physicalFunction }: PciFunction): DeviceFunction {
+  if (!physicalFunction) return { ats, pasid: pasids, pri: pageRequests };
+  const nothing = (): void => undefined;
+  return {
+    ats,
+    pasid: pasids && { enable: nothing },
+    pri: pageRequests && {
+      pasidRequired: pageRequests.pasidRequired,
+      reset: nothing,
+      enable: () => pageRequests.enabled,
+      disable: nothing,
+    },
+  };
 }

@@ -21,8 +21,6 @@ import type { Unit } from './unit.ts';
 const PRESENT = 1;
 /** Translations for the device, and its page requests, in a context entry of scalable mode. */
 const DEVICE_FEATURES = (1 << 2) | (1 << 4);
-/** Invalidations in a row that a device may leave unanswered; then it is not believed any more. */
-const TIMEOUTS = 2;
 
 /** Where a device is, and what its function has. */
 interface Place {
@@ -47,8 +45,6 @@ export class DeviceInfo {
   readonly rid: DevicePasid;
   /** Its own cache is on: it is told what to forget. */
   isAtsOn = false;
-  /** Invalidations in a row that it left unanswered. */
-  timeouts = 0;
   #isDistrusted = false;
   /** It may ask for pages, and groups whose requests had a PASID and are not answered. */
   #isPriOn = false;
@@ -207,15 +203,8 @@ export class DeviceInfo {
     else deviceIotlbOfPasid(at, tlb, pasid, range);
   }
 
-  /** It left an invalidation unanswered; true where it is not to be asked again. */
-  timedOut(): boolean {
-    if (++this.timeouts < TIMEOUTS || this.#isDistrusted) return this.#isDistrusted;
-    this.#distrust();
-    return true;
-  }
-
-  /** What it keeps may be stale: from now on the hardware refuses what it has translated itself. */
-  #distrust(): void {
+  /** It left an invalidation unanswered, and what it keeps may be stale: the hardware refuses what it has translated itself. */
+  distrust(): void {
     const { unit, sourceId } = this;
     this.#isDistrusted = true;
     const { page, word } = this.#context;

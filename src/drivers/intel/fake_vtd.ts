@@ -88,8 +88,6 @@ export class FakeVtd implements Hardware {
   onAsked: ((words: string) => void) | undefined = undefined;
   /** Told of the words of each that is no wait. */
   onDescriptor: ((words: readonly number[]) => void) | undefined = undefined;
-  /** Told when the driver has seen that a device did not answer. */
-  onTimeout: (() => void) | undefined = undefined;
   /** One submission each: how many descriptors it had. */
   readonly submissions: number[] = [];
   /** The frames whose bytes were flushed, with the bytes as they were then. */
@@ -278,7 +276,6 @@ export class FakeVtd implements Hardware {
     } else if (at === FSTS) {
       const cleared = this.#read32(FSTS) & ~(value & 0x71);
       this.#narrow.set(FSTS, cleared);
-      if (value & ITE) this.onTimeout?.();
       if (value & (IQE | ITE | ICE)) this.#run();
     } else if (at >= 0x400 && at % 16 === 12) {
       this.#narrow.set(at, this.#read32(at) & 0x7fff_ffff);

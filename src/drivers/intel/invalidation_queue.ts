@@ -9,8 +9,11 @@ import { Fsts, Iqa, Reg } from './registers.ts';
 
 /** Descriptors that the queue holds. Source: Linux QI_LENGTH. */
 const LENGTH = 256;
-/** How long the hardware may take before it counts as broken, in ns. Source: Linux DMAR_OPERATION_TIMEOUT, 10 s. */
-const TIMEOUT_NS = 10e9;
+/**
+ * How long the hardware may take before it counts as broken, in ns: longer than it waits itself for a device, for which PCIe has a minute and
+ * half of one. Linux waits for ever.
+ */
+const TIMEOUT_NS = 100e9;
 
 const PENDING = 0;
 const DONE = 2;
@@ -49,7 +52,7 @@ export class InvalidationQueue {
   readonly #pending: Pending[] = [];
   #inUse = 0;
   /** The device that last let an invalidation time out, where the hardware says which. */
-  timedOutDevice: number | undefined = undefined;
+  #timedOut: number | undefined = undefined;
   /** Submissions so far, and descriptors without those that wait: for tests and benchmarks. */
   submissions = 0;
   descriptors = 0;
@@ -126,6 +129,13 @@ export class InvalidationQueue {
     return pending.outcome ?? 0;
   }
 
+  /** The device that let an invalidation time out, told once; undefined where none did. */
+  takeTimedOut(): number | undefined {
+    const device = this.#timedOut;
+    this.#timedOut = undefined;
+    return device;
+  }
+
   /** What the hardware has done is over, whoever waits for it, and its descriptors are free. */
   #reclaim(): void {
     for (const pending of [...this.#pending]) {
@@ -154,7 +164,7 @@ export class InvalidationQueue {
     if (status & Fsts.ITE) {
       // A device did not answer: the hardware has dropped the waits that were pending, whosever they are. 0: it does not say which.
       const device = Number((mmio.read64(Reg.IQER) >> 32n) & 0xffffn);
-      if (device !== 0) this.timedOutDevice = device;
+      if (device !== 0) this.#timedOut = device;
       for (const dropped of [...this.#pending]) this.#end(dropped, -Errno.ETIMEDOUT);
       mmio.write32(Reg.FSTS, Fsts.ITE);
     }

@@ -20,6 +20,8 @@ import { TableMemory } from './table_memory.ts';
 const TIMEOUT_NS = 10e9;
 /** Often enough for what fails only with the hardware. */
 const ATTEMPTS = 8;
+/** No requester has it. */
+const NO_DEVICE = -1;
 /** What of GSTS is state, and is written back with each command; the rest are commands of one shot. */
 const STATES = Gcmd.TE + Gcmd.QIE + Gcmd.IRE;
 
@@ -44,8 +46,8 @@ export class Unit {
   /** Behind it, by bus, device and function. */
   readonly devices = new Map<number, DeviceInfo>();
   #interrupt: InterruptMessage | undefined = undefined;
-  /** Devices that left their last invalidation unanswered. */
-  readonly #slow = new Set<DeviceInfo>();
+  /** Some device's own cache was turned off as it did not answer. */
+  #hasLost = false;
   /** Batches that are not in use; one for each submission under way is made. */
   readonly #batches: Batch[] = [];
 
@@ -160,32 +162,22 @@ export class Unit {
   /** A device is gone. */
   forget(info: DeviceInfo): void {
     this.devices.delete(info.sourceId);
-    this.#slow.delete(info);
   }
 
+  /** Once; and again, without it, where a device did not complete its part. */
   #submitOnce(batch: Batch): number {
-    // Those that are not believed any more may have got in before.
-    if (this.#slow.size > 0) for (const id of batch.devices) this.#dropUnlessOn(batch, id);
-    const rc = this.queue.submit(batch);
-    const { timedOutDevice: late } = this.queue;
-    this.queue.timedOutDevice = undefined;
-    const info = late === undefined ? undefined : this.devices.get(late);
-    if (info) {
-      this.#slow.add(info);
-      info.timedOut();
-    } else if (rc === 0) {
-      for (const one of this.#slow) if (batch.devices.has(one.sourceId)) this.#recovered(one);
+    for (;;) {
+      if (this.#hasLost) for (const id of batch.devices) this.#dropUnlessOn(batch, id);
+      const rc = this.queue.submit(batch);
+      const info = this.devices.get(this.queue.takeTimedOut() ?? NO_DEVICE);
+      if (!info?.isAtsOn) return rc;
+      this.#hasLost = true;
+      info.distrust();
     }
-    return rc;
   }
 
   #dropUnlessOn(batch: Batch, sourceId: number): void {
     if (!this.devices.get(sourceId)?.isAtsOn) batch.dropDevice(sourceId);
-  }
-
-  #recovered(info: DeviceInfo): void {
-    info.timeouts = 0;
-    this.#slow.delete(info);
   }
 
   /** What the hardware keeps of writes to memory is written, where it says that it needs this. 0, or -ETIMEDOUT. */
