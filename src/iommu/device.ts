@@ -25,6 +25,9 @@ export class IommuDevice {
 export interface DeviceOptions {
   /** Bits of a PASID that the device can send: 0 is PASID 0 alone, absent that it sends none. */
   readonly pasidBits?: number;
+  /** Requests with a PASID can ask to execute, or as a privileged entity. Default false. */
+  readonly pasidExecute?: boolean;
+  readonly pasidPrivileged?: boolean;
   /** Interrupts of this device cannot be forged by another's DMA (B6). Default true. */
   readonly isolatedMsi?: boolean;
   /** Reserved regions that the platform states, beside those that the driver adds. */
@@ -37,6 +40,8 @@ export interface DeviceOptions {
 export class Device {
   readonly name: string;
   readonly pasidBits: number | undefined;
+  readonly pasidExecute: boolean;
+  readonly pasidPrivileged: boolean;
   readonly isolatedMsi: boolean;
   readonly resvRegions: readonly ResvRegion[];
   /** Undefined where no IOMMU translates for it. */
@@ -59,6 +64,8 @@ export class Device {
   constructor(name: string, options: DeviceOptions = {}) {
     this.name = name;
     this.pasidBits = options.pasidBits;
+    this.pasidExecute = options.pasidExecute ?? false;
+    this.pasidPrivileged = options.pasidPrivileged ?? false;
     this.isolatedMsi = options.isolatedMsi ?? true;
     this.resvRegions = options.resvRegions ?? [];
     this.sharesPageRequests = options.sharesPageRequests ?? false;

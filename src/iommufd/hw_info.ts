@@ -2,6 +2,8 @@
 import {
   IOMMU_HW_CAP_DIRTY_TRACKING,
   IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED,
+  IOMMU_HW_CAP_PCI_PASID_EXEC,
+  IOMMU_HW_CAP_PCI_PASID_PRIV,
   IOMMU_HW_INFO_FLAG_INPUT_TYPE,
   IOMMU_HW_INFO_TYPE_DEFAULT,
   IOMMU_HW_INFO_TYPE_NONE,
@@ -33,7 +35,9 @@ export function getHwInfo(call: Call<Cmd<typeof iommu_hw_info>>): void {
     cmd.data_len = info.data.length;
     cmd.out_capabilities = BigInt(
       (bound.capable(IommuCap.DIRTY_TRACKING) ? IOMMU_HW_CAP_DIRTY_TRACKING : 0) |
-        (bound.capable(IommuCap.PCI_ATS_SUPPORTED) ? 0 : IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED),
+        (bound.capable(IommuCap.PCI_ATS_SUPPORTED) ? 0 : IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED) |
+        (device.maxPasids && device.pasidExecute ? IOMMU_HW_CAP_PCI_PASID_EXEC : 0) |
+        (device.maxPasids && device.pasidPrivileged ? IOMMU_HW_CAP_PCI_PASID_PRIV : 0),
     );
     cmd.out_max_pasid_log2 = device.maxPasids ? Math.floor(Math.log2(device.maxPasids)) : 0;
     call.respond();

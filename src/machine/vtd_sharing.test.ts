@@ -104,6 +104,19 @@ describe('a device with page requests behind VT-d', () => {
     expect(fn.device.maxPasids).toBe(2 ** 20);
   });
 
+  it.each([
+    [20, 20, 2 + 4],
+    [9, 9, 2 + 4],
+    [0, 0, 0],
+  ])(
+    'says how many PASIDs it has, %i bits, and what requests with them can ask',
+    (bits, log2, caps) => {
+      const { client, dev } = setUp({ pasidBits: bits });
+      const { reply } = client.tryCall('IOMMU_GET_HW_INFO', { dev_id: dev });
+      expect([reply.out_max_pasid_log2, Number(reply.out_capabilities) & 6]).toEqual([log2, caps]);
+    },
+  );
+
   it.each([undefined, 7])('asks its client, who maps and answers: PASID %s', (pasid) => {
     const it = setUp();
     it.attach(it.hwpt(PASID_FLAG));

@@ -87,10 +87,12 @@ export class IommuTest {
     });
     const { address, dmaBits, physical, device } = options;
     const pasidBits = physical ? physical.function.pasid?.width : (options.pasidBits ?? 20);
+    const execute = physical ? physical.function.pasid?.execute : (options.execute ?? true);
+    const modes = { pasidExecute: execute ?? false, pasidPrivileged: execute ?? false };
     this.edu = new Edu(sim, path, {
       address,
       ...(dmaBits !== undefined && { dmaBits }),
-      device: { ...device, ...(pasidBits ? { pasidBits } : {}) },
+      device: { ...device, ...(pasidBits ? { pasidBits, ...modes } : {}) },
       extension: {
         identity: physical
           ? { ...IOMMU_TEST_IDENTITY, deviceId: VF_DEVICE_ID }
