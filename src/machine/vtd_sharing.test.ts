@@ -2,6 +2,7 @@
 /** A device with ATS, PASIDs and page requests behind VT-d: driver and model, and a client who sees to its faults. */
 import { afterEach, describe, expect, it } from 'vitest';
 import * as vfio from '../abi/vfio.ts';
+import { ProcessMm } from '../iommu/process_mm.ts';
 import { LocalClient } from '../iommufd/local_client.ts';
 import type { DmaEvent } from '../pci/dma.ts';
 import { Sim } from '../sim/sim.ts';
@@ -181,6 +182,35 @@ describe('a device with page requests behind VT-d', () => {
     expect(it.run(CACHED_WRITE)).toBe(OFF);
     expect(it.events.filter(({ fault }) => !fault)).toEqual([]);
     expect(it.fn.ats?.enabled).toBe(false);
+  });
+
+  it('shares the address space of a process: faults, what it gives up, and its exit', () => {
+    const it = setUp();
+    if (!machine) throw new Error('no machine');
+    const mm = ProcessMm.create(machine.ram);
+    if (typeof mm === 'number') throw new Error('no process');
+    mm.mmap(IOVA, PAGE, { readable: true, writable: true });
+    const bond = it.core.sva.bind(it.fn.device, mm);
+    if (typeof bond === 'number') throw new Error(`refused: ${bond}`);
+    const { pasid } = bond;
+    const settled = (command: number): number => {
+      it.run(command, { pasid });
+      machine?.iommufd.sim.settle();
+      return it.state();
+    };
+    expect(settled(CACHED_WRITE)).toBe(NOT_PRESENT);
+    expect(settled(FAULTING_READ)).toBe(DONE);
+    expect([mm.pageFaults, it.get(0x44)]).toEqual([1, 1]);
+    mm.munmap(IOVA, PAGE);
+    expect(it.get(0x44)).toBe(0);
+    expect(settled(FAULTING_READ)).toBe(INVALID);
+    mm.mmap(IOVA, PAGE, { readable: true, writable: true });
+    expect(settled(FAULTING_READ)).toBe(DONE);
+    mm.exit();
+    expect(it.get(0x44)).toBe(0);
+    expect(settled(FAULTING_READ)).not.toBe(DONE);
+    it.core.sva.unbind(bond);
+    expect([it.fn.pri?.outstanding, it.core.warnings]).toEqual([0, []]);
   });
 
   it('has a virtual function that shares PASIDs and page requests with it', () => {
