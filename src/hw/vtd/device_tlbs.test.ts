@@ -104,6 +104,14 @@ describe('An invalidation of a device TLB', () => {
     expect(done()).toBe(true);
   });
 
+  it('that is complete does not time out', () => {
+    const { rig, complete, advance } = start();
+    rig.submit(forget());
+    complete(0);
+    advance(2 * MINUTES);
+    expect(rig.mmio.read32(FSTS)).toBe(0);
+  });
+
   it('can have several completions', () => {
     const { rig, done, wait, complete } = start();
     rig.submit(forget(), wait());

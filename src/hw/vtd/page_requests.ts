@@ -149,7 +149,7 @@ export class PageRequestQueue {
     const { address } = message;
     forget(binding, hiOf(address) * 2 ** 20 + (loOf(address) >>> 12));
     registers.set(Offset.PQT, next);
-    if ((status & PPR) === 0) this.#raise(status, PPR);
+    this.#raise(status, PPR);
     return undefined;
   }
 

@@ -100,7 +100,7 @@ export class TranslationRequests {
     if (!noWrite) wants.push(Access.WRITE);
     if (pasid?.execute && hasFirst && binding.ere) wants.push(Access.EXECUTE);
     const allowed = new Set<number>();
-    let [page, lg2] = [0, 64];
+    let [page, lg2] = [0, 0];
     for (const access of wants) {
       const [lo, hi] = [loOf(iova), hiOf(iova)];
       const found = this.#unit.look(binding, pasid?.value ?? NO_PASID, lo, hi, access | mode);
@@ -110,7 +110,7 @@ export class TranslationRequests {
       }
       allowed.add(access);
       page = found;
-      lg2 = Math.min(lg2, this.#unit.lastLg2);
+      lg2 = this.#unit.lastLg2;
     }
     if (allowed.size === 0) return NOTHING;
     const entry = encodeEntry({
