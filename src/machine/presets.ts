@@ -21,6 +21,12 @@ const vtd = (devices: readonly PciDeviceDescription[]): VtdDescription => {
 
 const edu: PciDeviceDescription = { name: 'edu0', model: 'edu', address: '0000:00:02.0' };
 
+const iommuTest: PciDeviceDescription = {
+  name: 'test0',
+  model: 'iommu_test',
+  address: '0000:00:02.0',
+};
+
 /** The machine where nobody asks for another. */
 export const defaultMachine: MachineDescription = {
   name: 'edu',
@@ -59,7 +65,12 @@ export const presets: readonly MachineDescription[] = [
   {
     name: 'page-faults',
     summary: 'a device that faults and waits for the answer, with PASIDs and a cache of its own',
-    iommus: [paging([{ name: 'test0', model: 'iommu_test', address: '0000:00:02.0' }])],
+    iommus: [paging([iommuTest])],
+  },
+  {
+    name: 'vtd-page-faults',
+    summary: 'the same behind Intel VT-d in scalable mode',
+    iommus: [vtd([iommuTest])],
   },
   {
     name: 'one-device',

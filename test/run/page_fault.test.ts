@@ -52,6 +52,12 @@ describe.skipIf(cannotRun)(`examples/page_fault ${cannotRun}`, () => {
     expect(lifeIn(stderr)).toEqual(LIFE);
   });
 
+  test('behind VT-d prints the same: requests and answers go through its queues', () => {
+    const { status, stdout, stderr } = run('vtd-page-faults', program());
+    expect({ status, stdout }).toEqual({ status: 0, stdout: shown });
+    expect(lifeIn(stderr)).toEqual(LIFE);
+  });
+
   test('says what to do where the device cannot fault', () => {
     const { status, stderr } = run('edu', program());
     expect(status).toBe(1);
