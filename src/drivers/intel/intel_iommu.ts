@@ -9,6 +9,7 @@ import { Errno } from '../../base/errno.ts';
 import type { IommuCore } from '../../iommu/core.ts';
 import { type Device, IommuDevice, NO_PASID } from '../../iommu/device.ts';
 import type { PageResponse } from '../../iommu/fault.ts';
+import { reportUnrecoverableFault } from '../../iommu/fault_registration.ts';
 import { type HwInfo, IommuCap, type IommuOps } from '../../iommu/ops.ts';
 import { type ResvRegion, ResvType } from '../../iommu/reserved.ts';
 import type { Hardware } from '../../kernel/hardware.ts';
@@ -20,6 +21,7 @@ import { NestedGuestDomain } from './nested_domain.ts';
 import { IntelPagingDomain } from './paging_domain.ts';
 import { IntelSvaDomain } from './sva_domain.ts';
 import { Unit } from './unit.ts';
+import { unrecoverableFault } from './unrecoverable.ts';
 
 /** Where x86 sends its interrupt messages, which no table translates. Source: Linux `intel_iommu_get_resv_regions()`. */
 const MSI_WINDOW: ResvRegion = {
@@ -222,6 +224,7 @@ export class IntelIommu {
   #report(unit: Unit, { events, overflowed }: FaultReport): void {
     for (const event of events) {
       const device = unit.devices.get(event.sourceId)?.device;
+      if (device) reportUnrecoverableFault(device, unrecoverableFault(event));
       this.onFault?.({ ...event, unit: unit.name, device });
     }
     if (overflowed) this.onFaultOverflow?.(unit.name);
