@@ -247,6 +247,7 @@ function perform(world: World, step: Step): Outcome['out'] | void {
     case 'dirty_read':
       return readDirty(world, step);
     case 'vfio_ioas':
+    case 'vfio_api':
     case 'vfio_extension':
     case 'vfio_set':
     case 'vfio_info':

@@ -110,6 +110,7 @@ export type Command =
     }
   /** `action`: 0 asks, 1 sets, 2 clears. */
   | { readonly op: 'vfio_ioas'; readonly action: number; readonly ioas: Ref }
+  | { readonly op: 'vfio_api' }
   | { readonly op: 'vfio_extension'; readonly extension: number }
   | { readonly op: 'vfio_set'; readonly type: number }
   | { readonly op: 'vfio_info'; readonly argsz: number }

@@ -13,6 +13,8 @@ export class DrawVfio extends DrawGuest {
         const action = isSet ? (this.pick([0, 0, 0, 1, 2]) ?? 0) : 1;
         return { op, action: this.chance(20) ? this.below(4) : action, ioas: this.ref() };
       }
+      case 'vfio_api':
+        return { op };
       case 'vfio_extension':
         return { op, extension: this.below(12) };
       case 'vfio_set':

@@ -200,6 +200,8 @@ class Exporter {
       }
       case 'vfio_ioas':
         return `vfio_ioas op=${step.action} ioas=${step.ioas}`;
+      case 'vfio_api':
+        return 'v_api';
       case 'vfio_extension':
         return `v_check ext=${step.extension}`;
       case 'vfio_set':

@@ -282,6 +282,7 @@ export class Generator extends DrawVfio {
       case 'dirty_read':
         return this.makeDirty(op);
       case 'vfio_ioas':
+      case 'vfio_api':
       case 'vfio_extension':
       case 'vfio_set':
       case 'vfio_info':

@@ -150,6 +150,7 @@ function performOne(engine: Engine, step: Step): EngineOutcome {
     case 'dirty_read':
       return performDirty(engine, step);
     case 'vfio_ioas':
+    case 'vfio_api':
     case 'vfio_extension':
     case 'vfio_set':
     case 'vfio_info':

@@ -16,6 +16,8 @@ export function performVfio(engine: Engine, step: VfioStep): EngineOutcome {
       const call = engine.ioctl(0, IOMMU_VFIO_IOAS, iommu_vfio_ioas, fields, readOnly);
       return answer(call, ({ ioas_id: ioas }) => ({ ioas }));
     }
+    case 'vfio_api':
+      return plain(engine, vfio.VFIO_GET_API_VERSION, 0);
     case 'vfio_extension':
       return plain(engine, vfio.VFIO_CHECK_EXTENSION, step.extension);
     case 'vfio_set':

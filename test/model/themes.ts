@@ -35,6 +35,7 @@ export const WEIGHTS: readonly (readonly [Step['op'], number])[] = [
   ['dirty_mark', 8],
   ['dirty_read', 8],
   ['vfio_ioas', 2],
+  ['vfio_api', 0.3],
   ['vfio_extension', 1],
   ['vfio_set', 1],
   ['vfio_info', 1],

@@ -10,7 +10,7 @@ import type { World } from './world.ts';
 
 export type VfioStep = Extract<
   Step,
-  { op: `vfio_${'ioas' | 'extension' | 'set' | 'info' | 'map' | 'unmap'}` }
+  { op: `vfio_${'api' | 'ioas' | 'extension' | 'set' | 'info' | 'map' | 'unmap'}` }
 >;
 
 const PAGE_N = BigInt(PAGE);
@@ -39,6 +39,8 @@ export function performVfio(world: World, step: VfioStep): Outcome['out'] | void
   switch (step.op) {
     case 'vfio_ioas':
       return containerIoas(world, step);
+    case 'vfio_api':
+      return { value: 0 };
     case 'vfio_extension': {
       const known = [TYPE1, TYPE1v2, UNMAP_ALL].includes(step.extension);
       if (step.extension !== CC_IOMMU) return { value: known ? 1 : 0 };
