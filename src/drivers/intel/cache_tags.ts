@@ -84,16 +84,17 @@ export class CacheTags {
     if (wanted.unit.allocFails()) return -Errno.ENOMEM;
     const ofUnit = this.#tags.get(wanted.unit) ?? [];
     this.#tags.set(wanted.unit, ofUnit);
-    ofUnit.push({ ...wanted, pasid: this.#pasidOf(wanted), users: 1 });
+    const { kind, unit, did, device } = wanted;
+    ofUnit.push({ kind, unit, did, pasid: this.#pasidOf(wanted), device, users: 1 });
     return 0;
   }
 
   unassign(wanted: Omit<CacheTag, 'users'>): void {
     const found = this.#find(wanted);
     if (!found || --found.users > 0) return;
-    const left = (this.#tags.get(wanted.unit) ?? []).filter((tag) => tag !== found);
-    if (left.length > 0) this.#tags.set(wanted.unit, left);
-    else this.#tags.delete(wanted.unit);
+    const left = this.#tags.get(wanted.unit) ?? [];
+    left.splice(left.indexOf(found), 1);
+    if (left.length === 0) this.#tags.delete(wanted.unit);
   }
 
   /**

@@ -303,9 +303,8 @@ export class FakeVtd implements Hardware {
         return;
       }
       this.#narrow.set(IQH, (head + bytes) % size);
-      const device = deviceOf(Uint32Array.from(words));
-      const isDead = device !== undefined && device === this.deadDevice;
-      if (isDead) {
+      const device = this.deadDevice === undefined ? undefined : deviceOf(Uint32Array.from(words));
+      if (device !== undefined && device === this.deadDevice) {
         this.timesOutNext = true;
         this.#wide.set(IQER, BigInt(this.tellsDevice ? device : 0) << 32n);
       }
