@@ -122,7 +122,10 @@ export class FakeVtd implements Hardware {
     [PECTL, MASKED],
     [PRS, PPR | PRO],
   ]);
-  readonly #wide = new Map<number, bigint>();
+  readonly #wide = new Map<number, bigint>([
+    [PQH, 0x40n],
+    [PQT, 0x80n],
+  ]);
 
   constructor(sim: Sim, ram: Ram, options: FakeOptions = {}) {
     this.#sim = sim;
