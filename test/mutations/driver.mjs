@@ -34,6 +34,8 @@ const survivors = /** @type {Readonly<Record<string, string>>} */ ({
   'pasid_table.ts: if (pasid >= this.size) return -Errno.ENODEV;':
     'core lets no PASID through that the device has not',
   'attachments.ts: if (!info) return -Errno.ENODEV;': 'the same',
+  'intel_iommu.ts: if (!userData) return -Errno.EOPNOTSUPP;':
+    'core asks for nested domains only with data of the client, and refuses in the same way',
   'unit.ts: if (rc !== 0) return rc;':
     'three of them: after the first command the next one fails with the same error',
   'unit.ts: if (isOnBefore === isOn) return 0;': 'spares a command that changes nothing',
