@@ -8,6 +8,7 @@ import type { IopfGroup } from '../../iommu/io_pgfault.ts';
 import { DomainFlags } from '../../iommu/ops.ts';
 import { exploreOrThrow } from '../../sim/explore.ts';
 import { Sim } from '../../sim/sim.ts';
+import { until } from '../../sim/task.ts';
 import { fakeAts, fakePri, FakeRig, guestTable } from './fake_rig.ts';
 import { bits, ECAP_PASID, ECAP_PRI, type FakePageRequest, FakeVtd } from './fake_vtd.ts';
 import { PAGE_REQUESTS } from './page_requests.ts';
@@ -308,6 +309,30 @@ describe('a page request', () => {
     });
     sim.settle();
     expect(handler.indexes).toEqual(Array.from({ length: 40 }, (_, i) => i));
+    expect(rig.vtd.mmio.read32(PRS)).toBe(0);
+  });
+
+  it('whose group is not whole waits for the rest, however long', () => {
+    const { rig, device, handler, faulting, ask, sim } = setUp();
+    rig.attach(device, faulting());
+    ask(3, { isLast: false });
+    sim.settle();
+    ask(3);
+    sim.settle();
+    expect(handler.groups.map(({ requests }) => requests.length)).toEqual([2]);
+  });
+
+  it('that come in a flood when there is room again: what is incomplete of that is dropped too', () => {
+    const { rig, device, handler, faulting, ask, sim } = setUp();
+    rig.attach(device, faulting());
+    ask(1);
+    sim.spawn('a device', function* flooding() {
+      yield until('room', () => rig.vtd.mmio.read64(PQH) === 32n);
+      for (let i = 0; i < PAGE_REQUESTS + 5; i++) ask(i % 512, { isLast: i % 512 !== 9 });
+    });
+    sim.settle();
+    expect(handler.groups.length).toBe(PAGE_REQUESTS - 4);
+    expect(device.faultParam?.partial).toEqual([]);
     expect(rig.vtd.mmio.read32(PRS)).toBe(0);
   });
 
