@@ -233,7 +233,10 @@ export class FakeVtd implements Hardware {
     const { ram } = this.mem;
     const frame = Number(address / BigInt(FRAME_SIZE));
     const lane = ram.laneOf(frame) + Number(address % BigInt(FRAME_SIZE)) / 4;
-    return [...ram.lanesOf(frame).slice(lane, lane + count)];
+    const lanes = ram.lanesOf(frame);
+    const words: number[] = [];
+    for (let at = lane; at < lane + count; at++) words.push(lanes[at] ?? 0);
+    return words;
   }
 
   /** What a descriptor that is no wait does: here nothing. */
@@ -340,6 +343,7 @@ export class FakeVtd implements Hardware {
   }
 
   #tell(words: string): void {
+    if (this.isQuiet) return;
     this.asked.push(words);
     this.onAsked?.(words);
   }
