@@ -195,6 +195,14 @@ describe('a domain of a process', () => {
     expect(refusal({}, { pasidBits: 20, ats: fakeAts(1) })).toBe('made');
   });
 
+  it('is -ENOMEM where there is no memory for it, and nobody is told of the process', () => {
+    const { rig, device, mm, vtd } = setUp();
+    rig.faults.plan({ nth: 1 });
+    expect(allocSvaDomain(device, mm)).toBe(-Errno.ENOMEM);
+    rig.faults.clear();
+    expect(vtd.during(() => mm.exit())).toEqual([]);
+  });
+
   it('is -EOPNOTSUPP where its tables are out of reach', () => {
     const hidden = (mm: ProcessMm): Mm => Object.create(mm, { tables: { value: undefined } }) as Mm;
     expect(refusal({}, undefined, hidden)).toBe(-Errno.EOPNOTSUPP);
