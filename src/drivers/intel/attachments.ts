@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Errno } from '../../base/errno.ts';
-import { type CacheKind, type CacheTag, CacheTags } from './cache_tags.ts';
+import { CacheTags } from './cache_tags.ts';
 import type { DeviceInfo } from './device_info.ts';
 import type { DevicePasid } from './device_pasid.ts';
 import type { Translation } from './translation.ts';
@@ -105,44 +105,31 @@ export class Attachments {
 
   acquire(at: DevicePasid): number {
     const { unit } = at.info;
-    const rc = this.#takeDid(unit);
+    let rc = this.#takeDid(unit);
     if (rc !== 0) return rc;
-    const assigned: [CacheTags, Omit<CacheTag, 'users'>][] = [];
-    for (const [tags, tag] of this.#tagsOf(at)) {
-      const failed = tags.assign(tag);
-      if (failed === 0) {
-        assigned.push([tags, tag]);
-        continue;
-      }
-      for (const [done, was] of assigned) done.unassign(was);
+    const did = this.didOn(unit);
+    rc = this.tags.assign(at, did);
+    if (rc === 0 && this.#parentTags) {
+      rc = this.#parentTags.assign(at, did, true);
+      if (rc !== 0) this.tags.unassign(at, did);
+    }
+    if (rc !== 0) {
       this.#dropDid(unit);
-      return failed;
+      return rc;
     }
     this.devices.set(at, (this.devices.get(at) ?? 0) + 1);
     return 0;
   }
 
   release(at: DevicePasid): void {
-    for (const [tags, tag] of this.#tagsOf(at)) tags.unassign(tag);
+    const { unit } = at.info;
+    const did = this.didOn(unit);
+    this.tags.unassign(at, did);
+    this.#parentTags?.unassign(at, did, true);
     const left = (this.devices.get(at) ?? 0) - 1;
     if (left > 0) this.devices.set(at, left);
     else this.devices.delete(at);
-    this.#dropDid(at.info.unit);
-  }
-
-  /** IOTLBs before devices' own caches, which are filled from them: in this order they are told. */
-  *#tagsOf({ info, pasid }: DevicePasid): Generator<[CacheTags, Omit<CacheTag, 'users'>]> {
-    const { unit } = info;
-    const { ats } = info.fn;
-    const did = this.didOn(unit);
-    const tag = (kind: CacheKind, device?: DeviceInfo): Omit<CacheTag, 'users'> => {
-      return { kind, unit, did, pasid, device };
-    };
-    yield [this.tags, tag('iotlb')];
-    if (ats) yield [this.tags, tag('device', info)];
-    if (!this.#parentTags) return;
-    yield [this.#parentTags, tag('nesting iotlb')];
-    if (ats) yield [this.#parentTags, tag('nesting device', info)];
+    this.#dropDid(unit);
   }
 
   #takeDid(unit: Unit): number {

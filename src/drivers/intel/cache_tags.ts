@@ -9,6 +9,7 @@ import {
   type PageRange,
 } from './descriptors.ts';
 import type { DeviceInfo } from './device_info.ts';
+import type { DevicePasid } from './device_pasid.ts';
 import type { Unit } from './unit.ts';
 
 /**
@@ -74,27 +75,22 @@ export class CacheTags {
     return [...this.#tags.values()].flat();
   }
 
-  /** One more attachment leads there. 0, or -ENOMEM. */
-  assign(wanted: Omit<CacheTag, 'users'>): number {
-    const found = this.#find(wanted);
-    if (found) {
-      found.users++;
-      return 0;
-    }
-    if (wanted.unit.allocFails()) return -Errno.ENOMEM;
-    const ofUnit = this.#tags.get(wanted.unit) ?? [];
-    this.#tags.set(wanted.unit, ofUnit);
-    const { kind, unit, did, device } = wanted;
-    ofUnit.push({ kind, unit, did, pasid: this.#pasidOf(wanted), device, users: 1 });
-    return 0;
+  /**
+   * One more attachment leads there, under a domain id: to an IOTLB, and then to the device's own cache, which is filled from that; in this
+   * order they are told. `isNesting`: what is cached is of a guest's table on this one. 0, or -ENOMEM and nothing has changed.
+   */
+  assign(at: DevicePasid, did: number, isNesting = false): number {
+    const iotlb = this.#iotlbOf(at, did, isNesting);
+    const rc = this.#add(iotlb);
+    if (rc !== 0 || !at.info.fn.ats) return rc;
+    const failed = this.#add(deviceTagOf(at, did, isNesting));
+    if (failed !== 0) this.#remove(iotlb);
+    return failed;
   }
 
-  unassign(wanted: Omit<CacheTag, 'users'>): void {
-    const found = this.#find(wanted);
-    if (!found || --found.users > 0) return;
-    const left = this.#tags.get(wanted.unit) ?? [];
-    left.splice(left.indexOf(found), 1);
-    if (left.length === 0) this.#tags.delete(wanted.unit);
+  unassign(at: DevicePasid, did: number, isNesting = false): void {
+    this.#remove(this.#iotlbOf(at, did, isNesting));
+    if (at.info.fn.ats) this.#remove(deviceTagOf(at, did, isNesting));
   }
 
   /**
@@ -166,21 +162,51 @@ export class CacheTags {
     else iotlbOfDomain(at, did, unit.drains);
   }
 
-  /** A tag's PASID as far as it tells caches apart. */
-  #pasidOf({ device, pasid }: Omit<CacheTag, 'users'>): number {
-    return device || this.#isByPasid ? pasid : NO_PASID;
+  /** Its PASID only where that tells caches apart. */
+  #iotlbOf({ info, pasid }: DevicePasid, did: number, isNesting: boolean): CacheTag {
+    return {
+      kind: isNesting ? 'nesting iotlb' : 'iotlb',
+      unit: info.unit,
+      did,
+      pasid: this.#isByPasid ? pasid : NO_PASID,
+      device: undefined,
+      users: 1,
+    };
   }
 
-  #find(wanted: Omit<CacheTag, 'users'>): CacheTag | undefined {
-    const pasid = this.#pasidOf(wanted);
+  #add(tag: CacheTag): number {
+    const { unit } = tag;
+    const found = this.#find(tag);
+    if (found) {
+      found.users++;
+      return 0;
+    }
+    if (unit.allocFails()) return -Errno.ENOMEM;
+    const ofUnit = this.#tags.get(unit);
+    if (ofUnit) ofUnit.push(tag);
+    else this.#tags.set(unit, [tag]);
+    return 0;
+  }
+
+  #remove(tag: CacheTag): void {
+    const found = this.#find(tag);
+    if (!found || --found.users > 0) return;
+    const left = this.#tags.get(tag.unit) ?? [];
+    left.splice(left.indexOf(found), 1);
+    if (left.length === 0) this.#tags.delete(tag.unit);
+  }
+
+  #find({ kind, unit, did, pasid, device }: CacheTag): CacheTag | undefined {
     return this.#tags
-      .get(wanted.unit)
+      .get(unit)
       ?.find(
         (tag) =>
-          tag.kind === wanted.kind &&
-          tag.did === wanted.did &&
-          tag.pasid === pasid &&
-          tag.device === wanted.device,
+          tag.kind === kind && tag.did === did && tag.pasid === pasid && tag.device === device,
       );
   }
+}
+
+function deviceTagOf({ info, pasid }: DevicePasid, did: number, isNesting: boolean): CacheTag {
+  const kind = isNesting ? 'nesting device' : 'device';
+  return { kind, unit: info.unit, did, pasid, device: info, users: 1 };
 }

@@ -18,11 +18,12 @@ const TIMEOUT_NS = 100e9;
 const PENDING = 0;
 const DONE = 2;
 
-/** A submission: its first and last descriptor, how many it has, and how it ended. */
+/** A submission: its first and last descriptor, how many it has, whether it is over, and how it ended. */
 interface Pending {
   readonly first: number;
   readonly last: number;
   readonly needed: number;
+  isOver: boolean;
   outcome: number | undefined;
 }
 
@@ -45,6 +46,7 @@ export class InvalidationQueue {
   /** First frames of the queue, and of the words that say which submission is done: one for each descriptor. */
   readonly #queue: number;
   readonly #status: number;
+  readonly #statusWords: Uint32Array;
   readonly #words: number;
   readonly #wait = new Uint32Array(DESCRIPTOR_WORDS);
   #tail = 0;
@@ -62,6 +64,9 @@ export class InvalidationQueue {
     this.#hardware = options.hardware;
     this.#queue = queue;
     this.#status = status;
+    const { ram } = options.hardware.mem;
+    const lane = ram.laneOf(status);
+    this.#statusWords = ram.lanesOf(status).subarray(lane, lane + LENGTH);
     this.#words = options.isWide ? DESCRIPTOR_WORDS : DESCRIPTOR_WORDS / 2;
   }
 
@@ -100,17 +105,14 @@ export class InvalidationQueue {
     if (this.#options.faults.point('command')) return -Errno.EIO;
     const { clock, mmio } = this.#hardware;
     const needed = batch.count + 1;
-    // One stays free, or a full queue would look empty.
-    const hasRoom = (): boolean => {
-      this.#reclaim();
-      return this.#inUse + needed < LENGTH;
-    };
-    if (!hasRoom() && !clock.poll(hasRoom, TIMEOUT_NS)) return -Errno.ETIMEDOUT;
+    if (!this.#hasRoom(needed) && !clock.poll(() => this.#hasRoom(needed), TIMEOUT_NS)) {
+      return -Errno.ETIMEDOUT;
+    }
     const first = this.#tail;
     const last = (first + batch.count) % LENGTH;
-    const pending: Pending = { first, last, needed, outcome: undefined };
-    const { lanes, lane } = this.#statusWord(last);
-    lanes[lane] = PENDING;
+    const pending: Pending = { first, last, needed, isOver: false, outcome: undefined };
+    const words = this.#statusWords;
+    words[last] = PENDING;
     for (let i = 0; i < batch.count; i++) this.#put((first + i) % LENGTH, batch.at(i));
     this.#putWait(last, last, batch.drainsPageRequests);
     this.#tail = (first + needed) % LENGTH;
@@ -119,12 +121,7 @@ export class InvalidationQueue {
     this.submissions++;
     this.descriptors += batch.count;
     mmio.write32(Reg.IQT, this.#tail * this.#words * 4);
-    const isOver = (): boolean => {
-      this.#reclaim();
-      if (this.#pending.includes(pending) && this.#checkErrors()) this.#reclaim();
-      return !this.#pending.includes(pending);
-    };
-    if (!isOver()) clock.poll(isOver, TIMEOUT_NS);
+    if (!this.#isOver(pending)) clock.poll(() => this.#isOver(pending), TIMEOUT_NS);
     this.#end(pending, -Errno.ETIMEDOUT);
     return pending.outcome ?? 0;
   }
@@ -136,19 +133,32 @@ export class InvalidationQueue {
     return device;
   }
 
+  /** There is room for so many. One stays free, or a full queue would look empty. */
+  #hasRoom(needed: number): boolean {
+    this.#reclaim();
+    return this.#inUse + needed < LENGTH;
+  }
+
+  #isOver(pending: Pending): boolean {
+    this.#reclaim();
+    if (!pending.isOver && this.#checkErrors()) this.#reclaim();
+    return pending.isOver;
+  }
+
   /** What the hardware has done is over, whoever waits for it, and its descriptors are free. */
   #reclaim(): void {
-    for (const pending of [...this.#pending]) {
-      const { lanes, lane } = this.#statusWord(pending.last);
-      if (lanes[lane] === DONE) this.#end(pending, 0);
+    // From the end, as what is over is taken out.
+    for (let i = this.#pending.length - 1; i >= 0; i--) {
+      const pending = this.#pending[i];
+      if (pending && this.#statusWords[pending.last] === DONE) this.#end(pending, 0);
     }
   }
 
   /** A submission is over, unless it is already. */
   #end(pending: Pending, outcome: number): void {
-    const at = this.#pending.indexOf(pending);
-    if (at < 0) return;
-    this.#pending.splice(at, 1);
+    if (pending.isOver) return;
+    pending.isOver = true;
+    this.#pending.splice(this.#pending.indexOf(pending), 1);
     this.#inUse -= pending.needed;
     pending.outcome ??= outcome;
   }
@@ -196,10 +206,5 @@ export class InvalidationQueue {
 
   #flush(frame: number, byte: number, bytes: number): void {
     if (this.#options.isIncoherent) this.#hardware.mem.flush(frame, byte, bytes);
-  }
-
-  #statusWord(index: number): { lanes: Uint32Array; lane: number } {
-    const { ram } = this.#hardware.mem;
-    return { lanes: ram.lanesOf(this.#status), lane: ram.laneOf(this.#status) + index };
   }
 }

@@ -22,6 +22,8 @@ export interface ContextFeatures {
  */
 export class PasidTable {
   readonly directory: number;
+  /** PASIDs that it has room for. */
+  readonly size: number;
   readonly #directoryLg2: number;
   readonly #memory: TableMemory;
   /** By index in the directory. */
@@ -31,6 +33,7 @@ export class PasidTable {
     this.#memory = memory;
     this.directory = directory;
     this.#directoryLg2 = directoryLg2;
+    this.size = 2 ** (directoryLg2 + TABLE_LG2);
   }
 
   /** An empty directory for so many PASIDs; or -ENOMEM. */
@@ -41,11 +44,6 @@ export class PasidTable {
     );
     const directory = memory.allocPages(entriesLg2 - PAGE_ENTRIES_LG2);
     return directory < 0 ? -Errno.ENOMEM : new PasidTable(memory, directory, entriesLg2);
-  }
-
-  /** PASIDs that it has room for. */
-  get size(): number {
-    return 2 ** (this.#directoryLg2 + TABLE_LG2);
   }
 
   /** Where the entry of a PASID is; its table is made where it is missing. Or -ENOMEM, -ENODEV (beyond the directory). */

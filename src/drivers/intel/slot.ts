@@ -5,23 +5,27 @@ import type { EntryPlace } from './context_table.ts';
 import { contextOfDevice, iotlbOfDomain, iotlbOfPasid, pasidCacheOfPasid } from './descriptors.ts';
 import type { DeviceInfo } from './device_info.ts';
 import {
-  CONTEXT_WORDS,
+  absent,
   contextEntry,
   didOf,
+  isByPasid,
   isPresent,
-  PASID_ENTRY_WORDS,
+  NO_CONTEXT,
+  NO_PASID_ENTRY,
+  type PasidEntry,
   pasidEntry,
+  type Quantum,
   QUANTUM_WORDS,
   type Translation,
+  usesFirst,
   wayBetween,
   withDid,
 } from './translation.ts';
 
-const FIRST_STAGE = QUANTUM_WORDS;
-const PRESENT = 1;
 const DEVICE_IOTLB = 4;
 /** FPD of both kinds of entries. */
 const FAULTS_DISABLED = 2;
+const SILENT: Quantum = Uint32Array.of(FAULTS_DISABLED, 0, 0, 0);
 
 /**
  * The entry that says how one requester, or one of its PASIDs, is translated. `set` exchanges what it says, with the invalidations that
@@ -39,26 +43,26 @@ export interface Slot {
   readonly translation: Translation | undefined;
 }
 
-/** What both kinds of entries have: their words, and how changes of them are told to the hardware. */
-abstract class EntrySlot implements Slot {
+/** What both kinds of entries have: what they hold, and how changes of that are told to the hardware. */
+abstract class EntrySlot<Entry> implements Slot {
   translation: Translation | undefined = undefined;
   protected readonly info: DeviceInfo;
   protected readonly place: EntryPlace;
-  /** What memory holds. */
-  protected words: Uint32Array;
+  /** What memory holds: another with each write. */
+  protected entry: Entry;
 
   /** Of the requests that it is for; 0: those without. */
   readonly pasid: number;
 
-  constructor(info: DeviceInfo, place: EntryPlace, count: number, pasid: number) {
+  constructor(info: DeviceInfo, place: EntryPlace, entry: Entry, pasid: number) {
     this.info = info;
     this.pasid = pasid;
     this.place = place;
-    this.words = new Uint32Array(count);
+    this.entry = entry;
   }
 
   set(next: Translation | undefined, mustSucceed = false): number {
-    const before = this.words;
+    const before = this.entry;
     const rc = this.change(this.encode(next), mustSucceed);
     if (rc === 0) this.translation = next;
     else this.change(before, true);
@@ -66,36 +70,20 @@ abstract class EntrySlot implements Slot {
   }
 
   silence(): void {
-    const words = this.encode(undefined);
-    words[0] = FAULTS_DISABLED;
-    this.change(words, true);
+    this.change(this.silent, true);
     this.translation = undefined;
   }
 
-  protected abstract encode(next: Translation | undefined): Uint32Array;
+  protected abstract encode(next: Translation | undefined): Entry;
+
+  /** It blocks, and what is refused is not reported. */
+  protected abstract get silent(): Entry;
 
   /** Brings the entry from what it is to `to`, in steps of which each is a translation; a failed one is where it stops. */
-  protected abstract change(to: Uint32Array, mustSucceed: boolean): number;
+  protected abstract change(to: Entry, mustSucceed: boolean): number;
 
-  /** Writes one quantum of 128 bits. */
-  protected write(word: number, from: Uint32Array): void {
-    const quantum = from.slice(word, word + QUANTUM_WORDS);
-    const words = this.words.slice();
-    words.set(quantum, word);
-    this.words = words;
+  protected writeQuantum(word: number, quantum: Quantum): void {
     this.info.unit.memory.write(this.place.page, this.place.word + word, quantum);
-  }
-
-  /** Submissions one after another, each done before the next: what is cached of entries goes before what it led to. */
-  protected submit(mustSucceed: boolean, ...fills: ((batch: Batch) => void)[]): number {
-    const { unit } = this.info;
-    for (const fill of fills) {
-      const batch = unit.takeBatch();
-      fill(batch);
-      const rc = unit.submit(batch, mustSucceed);
-      if (rc !== 0) return rc;
-    }
-    return 0;
   }
 
   protected deviceIotlb(batch: Batch): void {
@@ -104,127 +92,152 @@ abstract class EntrySlot implements Slot {
   }
 }
 
+/*
+ * Submissions go one after another, each done before the next: what is cached of entries goes before what it led to.
+ */
+
 /** A context entry of legacy mode: 128 bits, so that every change is one write. */
-export class ContextSlot extends EntrySlot {
+export class ContextSlot extends EntrySlot<Quantum> {
   constructor(info: DeviceInfo, place: EntryPlace) {
-    super(info, place, CONTEXT_WORDS, NO_PASID);
+    super(info, place, NO_CONTEXT, NO_PASID);
   }
 
-  protected override encode(next: Translation | undefined): Uint32Array {
-    return next ? contextEntry(next, this.info.hasAts) : new Uint32Array(CONTEXT_WORDS);
+  protected override encode(next: Translation | undefined): Quantum {
+    return next ? contextEntry(next, this.info.hasAts) : NO_CONTEXT;
+  }
+
+  protected override get silent(): Quantum {
+    return SILENT;
+  }
+
+  protected override change(to: Quantum, mustSucceed: boolean): number {
+    const from = this.entry;
+    const { unit, sourceId } = this.info;
+    this.#write(to);
+    if (!isPresent(from)) return isPresent(to) ? this.#tellOfNew(to, mustSucceed) : 0;
+    let batch = unit.takeBatch();
+    contextOfDevice(batch.next(), didOfContext(from), sourceId);
+    const rc = unit.submit(batch, mustSucceed);
+    if (rc !== 0) return rc;
+    batch = unit.takeBatch();
+    iotlbOfDomain(batch.next(), didOfContext(from), unit.drains);
+    this.deviceIotlb(batch);
+    return unit.submit(batch, mustSucceed);
   }
 
   /** A device that is not believed any more gets no translations, also where an entry of before comes back. */
-  protected override write(word: number, from: Uint32Array): void {
-    const [lo = 0] = from;
-    super.write(word, this.info.hasAts ? from : from.with(0, withoutDeviceIotlb(lo)));
+  #write(to: Quantum): void {
+    const [lo = 0] = to;
+    this.entry = this.info.hasAts ? to : to.with(0, withoutDeviceIotlb(lo));
+    this.writeQuantum(0, this.entry);
   }
 
-  protected override change(to: Uint32Array, mustSucceed: boolean): number {
-    const from = this.words;
+  /** Nothing was present. */
+  #tellOfNew(to: Quantum, mustSucceed: boolean): number {
     const { unit, sourceId } = this.info;
-    const didIn = (words: Uint32Array): number => ((words[2] ?? 0) >>> 8) & 0xffff;
-    this.write(0, to);
-    if (isPresent(from)) {
-      return this.submit(
-        mustSucceed,
-        (batch) => contextOfDevice(batch.next(), didIn(from), sourceId),
-        (batch) => {
-          iotlbOfDomain(batch.next(), didIn(from), unit.drains);
-          this.deviceIotlb(batch);
-        },
-      );
-    }
-    if (!isPresent(to)) return 0;
     if (!unit.caps.hasCachingMode) return unit.flushWriteBuffer();
+    let batch = unit.takeBatch();
     // What is not present is cached under domain id 0.
-    return this.submit(
-      mustSucceed,
-      (batch) => contextOfDevice(batch.next(), 0, sourceId),
-      (batch) => iotlbOfDomain(batch.next(), didIn(to), unit.drains),
-    );
+    contextOfDevice(batch.next(), 0, sourceId);
+    const rc = unit.submit(batch, mustSucceed);
+    if (rc !== 0) return rc;
+    batch = unit.takeBatch();
+    iotlbOfDomain(batch.next(), didOfContext(to), unit.drains);
+    return unit.submit(batch, mustSucceed);
   }
 }
 
 /** A PASID table entry: 512 bits, of which memory takes 128 at once. */
-export class PasidSlot extends EntrySlot {
+export class PasidSlot extends EntrySlot<PasidEntry> {
   constructor(info: DeviceInfo, place: EntryPlace, pasid: number = NO_PASID) {
-    super(info, place, PASID_ENTRY_WORDS, pasid);
+    super(info, place, NO_PASID_ENTRY, pasid);
   }
 
-  protected override encode(next: Translation | undefined): Uint32Array {
-    return next ? pasidEntry(next) : new Uint32Array(PASID_ENTRY_WORDS);
+  protected override encode(next: Translation | undefined): PasidEntry {
+    return next ? pasidEntry(next) : NO_PASID_ENTRY;
   }
 
-  protected override change(to: Uint32Array, mustSucceed: boolean): number {
-    const from = this.words;
-    if (!isPresent(from)) return this.#make(to, mustSucceed);
-    if (!isPresent(to)) return this.#clear(to, mustSucceed);
+  protected override get silent(): PasidEntry {
+    return { ...NO_PASID_ENTRY, head: SILENT };
+  }
+
+  protected override change(to: PasidEntry, mustSucceed: boolean): number {
+    const from = this.entry;
+    if (!isPresent(from.head)) return this.#make(to, mustSucceed);
+    if (!isPresent(to.head)) return this.#clear(to, mustSucceed);
     const way = wayBetween(from, to);
     if (way === 'at once') return this.#exchange(to, mustSucceed);
     if (way === 'new id') {
       const did = this.info.unit.dids.take();
       if (did >= 0) return this.#exchangeByNewId(to, did, mustSucceed);
     }
-    const rc = this.#clear(new Uint32Array(PASID_ENTRY_WORDS), mustSucceed);
+    const rc = this.#clear(NO_PASID_ENTRY, mustSucceed);
     return rc === 0 ? this.#make(to, mustSucceed) : rc;
   }
 
+  #writeHead(head: Quantum): void {
+    this.entry = { head, first: this.entry.first };
+    this.writeQuantum(0, head);
+  }
+
+  #writeFirst({ first }: PasidEntry): void {
+    this.entry = { head: this.entry.head, first };
+    this.writeQuantum(QUANTUM_WORDS, first);
+  }
+
   /** From nothing: what matters comes last. */
-  #make(to: Uint32Array, mustSucceed: boolean): number {
+  #make(to: PasidEntry, mustSucceed: boolean): number {
     const { unit } = this.info;
-    this.write(FIRST_STAGE, to);
-    this.write(0, to);
-    if (!isPresent(to)) return 0;
+    this.#writeFirst(to);
+    this.#writeHead(to.head);
+    if (!isPresent(to.head)) return 0;
     if (!unit.caps.hasCachingMode) return unit.flushWriteBuffer();
-    const did = didOf(to);
-    return this.submit(
-      mustSucceed,
-      (batch) => {
-        // What is not present is cached under domain id 0.
-        pasidCacheOfPasid(batch.next(), 0, this.pasid);
-        pasidCacheOfPasid(batch.next(), did, this.pasid);
-      },
-      (batch) => iotlbOfPasid(batch.next(), did, this.pasid),
-    );
+    const did = didOf(to.head);
+    let batch = unit.takeBatch();
+    // What is not present is cached under domain id 0.
+    pasidCacheOfPasid(batch.next(), 0, this.pasid);
+    pasidCacheOfPasid(batch.next(), did, this.pasid);
+    const rc = unit.submit(batch, mustSucceed);
+    if (rc !== 0) return rc;
+    batch = unit.takeBatch();
+    iotlbOfPasid(batch.next(), did, this.pasid);
+    return unit.submit(batch, mustSucceed);
   }
 
   /** To nothing: the hardware is done with the entry before its parts go. */
-  #clear(to: Uint32Array, mustSucceed: boolean): number {
-    const from = this.words;
-    const absent = from.slice();
-    absent[0] = ((from[0] ?? 0) & ~PRESENT) >>> 0;
-    this.write(0, absent);
-    const rc = this.#forget(from, mustSucceed);
+  #clear(to: PasidEntry, mustSucceed: boolean): number {
+    const { head } = this.entry;
+    this.#writeHead(absent(head));
+    const rc = this.#forget(head, mustSucceed);
     if (rc !== 0) return rc;
-    this.write(0, to);
-    this.write(FIRST_STAGE, to);
+    this.#writeHead(to.head);
+    this.#writeFirst(to);
     return 0;
   }
 
   /** The first stage's part is written while it does not matter, or it is the same. */
-  #exchange(to: Uint32Array, mustSucceed: boolean): number {
-    const from = this.words;
-    const isFirstBefore = usesFirst(from);
-    const isFirst = usesFirst(to);
-    if (isFirst && !isFirstBefore) this.write(FIRST_STAGE, to);
-    this.write(0, to);
-    const rc = this.#forget(from, mustSucceed);
-    if (rc === 0 && !isFirst && isFirstBefore) this.write(FIRST_STAGE, to);
+  #exchange(to: PasidEntry, mustSucceed: boolean): number {
+    const { head } = this.entry;
+    const isFirstBefore = usesFirst(head);
+    const isFirst = usesFirst(to.head);
+    if (isFirst && !isFirstBefore) this.#writeFirst(to);
+    this.#writeHead(to.head);
+    const rc = this.#forget(head, mustSucceed);
+    if (rc === 0 && !isFirst && isFirstBefore) this.#writeFirst(to);
     return rc;
   }
 
   /** The first stage changes under a domain id that nobody else has, and so has what is cached meanwhile. */
-  #exchangeByNewId(to: Uint32Array, did: number, mustSucceed: boolean): number {
+  #exchangeByNewId(to: PasidEntry, did: number, mustSucceed: boolean): number {
     const { unit } = this.info;
-    const from = this.words;
-    const between = withDid(from, did);
+    const from = this.entry;
+    const between = withDid(from.head, did);
     let rc = 0;
-    this.write(0, between);
-    rc = this.#forget(from, mustSucceed);
+    this.#writeHead(between);
+    rc = this.#forget(from.head, mustSucceed);
     if (rc === 0) {
-      this.write(FIRST_STAGE, to);
-      this.write(0, to);
+      this.#writeFirst(to);
+      this.#writeHead(to.head);
       rc = this.#forget(between, mustSucceed);
     }
     if (rc !== 0) {
@@ -237,32 +250,24 @@ export class PasidSlot extends EntrySlot {
   }
 
   /** What the hardware may have cached through an entry that was present. Source: Linux `intel_pasid_tear_down_entry()`. */
-  #forget(words: Uint32Array, mustSucceed: boolean): number {
-    const did = didOf(words);
-    const { drains } = this.info.unit;
-    const pgtt = ((words[0] ?? 0) >>> 6) & 7;
-    const isByPasid = pgtt === PGTT_FIRST || pgtt === PGTT_PASS_THROUGH;
-    return this.submit(
-      mustSucceed,
-      (batch) => pasidCacheOfPasid(batch.next(), did, this.pasid),
-      (batch) => {
-        if (isByPasid) iotlbOfPasid(batch.next(), did, this.pasid);
-        else iotlbOfDomain(batch.next(), did, drains);
-        this.deviceIotlb(batch);
-      },
-    );
+  #forget(head: Quantum, mustSucceed: boolean): number {
+    const { unit } = this.info;
+    const did = didOf(head);
+    let batch = unit.takeBatch();
+    pasidCacheOfPasid(batch.next(), did, this.pasid);
+    const rc = unit.submit(batch, mustSucceed);
+    if (rc !== 0) return rc;
+    batch = unit.takeBatch();
+    if (isByPasid(head)) iotlbOfPasid(batch.next(), did, this.pasid);
+    else iotlbOfDomain(batch.next(), did, unit.drains);
+    this.deviceIotlb(batch);
+    return unit.submit(batch, mustSucceed);
   }
 }
+
+/** The domain id in a context entry. */
+const didOfContext = (words: Quantum): number => ((words[2] ?? 0) >>> 8) & 0xffff;
 
 /** Of a context entry's first word: translation type 01b, with translations for the device, becomes 00b, without. */
 export const withoutDeviceIotlb = (lo: number): number =>
   (lo & 0xc) === DEVICE_IOTLB ? (lo & ~DEVICE_IOTLB) >>> 0 : lo;
-
-const PGTT_FIRST = 1;
-const PGTT_NESTED = 3;
-const PGTT_PASS_THROUGH = 4;
-
-const usesFirst = (words: Uint32Array): boolean => {
-  const pgtt = ((words[0] ?? 0) >>> 6) & 7;
-  return pgtt === PGTT_FIRST || pgtt === PGTT_NESTED;
-};

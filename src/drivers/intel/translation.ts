@@ -49,10 +49,23 @@ export type TranslationKind = Translation['kind'];
 /** Pass-through and what else has no table share one domain id. Source: Linux FLPT_DEFAULT_DID. */
 export const PASS_THROUGH_DID = 1;
 
-export const CONTEXT_WORDS = 4;
 export const PASID_ENTRY_WORDS = 16;
 /** What memory takes at once: 128 bits. */
 export const QUANTUM_WORDS = 4;
+
+/** Four words, never changed once they are made. */
+export type Quantum = Uint32Array;
+
+/** A PASID table entry as far as it is used: its first quantum, and the second, which is the first stage's. The other two are 0. */
+export interface PasidEntry {
+  readonly head: Quantum;
+  readonly first: Quantum;
+}
+
+const ZEROES: Quantum = new Uint32Array(QUANTUM_WORDS);
+/** Entries that block. */
+export const NO_CONTEXT: Quantum = ZEROES;
+export const NO_PASID_ENTRY: PasidEntry = { head: ZEROES, first: ZEROES };
 
 const PRESENT = 1;
 const TT_PASS_THROUGH = 2;
@@ -70,8 +83,8 @@ const frameLo = (frame: number): number => ((frame % 2 ** 21) * 2048) >>> 0;
 const frameHi = (frame: number): number => Math.floor(frame / 2 ** 21);
 
 /** A context entry of legacy mode, which has no first stage. Throws for one: nobody may ask. */
-export function contextEntry(translation: Translation, hasDeviceIotlb: boolean): Uint32Array {
-  const words = new Uint32Array(CONTEXT_WORDS);
+export function contextEntry(translation: Translation, hasDeviceIotlb: boolean): Quantum {
+  const words = new Uint32Array(QUANTUM_WORDS);
   const { kind, did } = translation;
   if (kind === 'pass-through') {
     words[0] = PRESENT | (TT_PASS_THROUGH << 2);
@@ -88,54 +101,65 @@ export function contextEntry(translation: Translation, hasDeviceIotlb: boolean):
 }
 
 /** A PASID table entry. */
-export function pasidEntry(translation: Translation): Uint32Array {
-  const words = new Uint32Array(PASID_ENTRY_WORDS);
-  const { kind, did, forcesSnoop } = translation;
-  let [lo, hi, aw, snoopsWalk, isTracking] = [0, 0, 0, false, false];
-  if (kind === 'second' || kind === 'nested') {
-    const { second } = translation;
-    [lo, hi] = [frameLo(second.top), frameHi(second.top)];
-    ({ aw, snoopsWalk, isTracking } = second);
-  } else {
-    ({ aw, snoopsWalk } = translation);
+export function pasidEntry(translation: Translation): PasidEntry {
+  const hasSecond = translation.kind === 'second' || translation.kind === 'nested';
+  const hasFirst = translation.kind === 'first' || translation.kind === 'nested';
+  const { aw, snoopsWalk } = hasSecond ? translation.second : translation;
+  const head = new Uint32Array(QUANTUM_WORDS);
+  head[0] = PRESENT | (aw << 2) | (PGTT[translation.kind] << 6);
+  head[2] =
+    translation.did | ((snoopsWalk ? 1 : 0) << 23) | ((translation.forcesSnoop ? 1 : 0) << 24);
+  if (hasSecond) {
+    const { top, isTracking } = translation.second;
+    head[0] |= frameLo(top) | ((isTracking ? 1 : 0) << 9);
+    head[1] = frameHi(top);
   }
-  words[0] = (lo | PRESENT | (aw << 2) | (PGTT[kind] << 6) | ((isTracking ? 1 : 0) << 9)) >>> 0;
-  words[1] = hi;
-  words[2] = did | ((snoopsWalk ? 1 : 0) << 23) | ((forcesSnoop ? 1 : 0) << 24);
-  if (kind === 'first' || kind === 'nested') {
-    const { first } = translation;
-    const bits =
-      (first.supervisor ? 1 : 0) |
-      ((first.hasFiveLevels ? 1 : 0) << 2) |
-      ((first.supervisor && first.writeProtect ? 1 : 0) << 4) |
-      ((first.extendedAccess ? 1 : 0) << 7);
-    words[4] = Number(first.topAddress & 0xffff_f000n) + bits;
-    words[5] = Number(first.topAddress >> 32n);
-  }
+  return { head, first: hasFirst ? firstQuantum(translation.first) : ZEROES };
+}
+
+function firstQuantum(first: FirstStage): Quantum {
+  const words = new Uint32Array(QUANTUM_WORDS);
+  const bits =
+    (first.supervisor ? 1 : 0) |
+    ((first.hasFiveLevels ? 1 : 0) << 2) |
+    ((first.supervisor && first.writeProtect ? 1 : 0) << 4) |
+    ((first.extendedAccess ? 1 : 0) << 7);
+  words[0] = Number(first.topAddress & 0xffff_f000n) + bits;
+  words[1] = Number(first.topAddress >> 32n);
   return words;
 }
 
-export const isPresent = (words: Uint32Array): boolean => ((words[0] ?? 0) & PRESENT) !== 0;
+/** Of an entry's first quantum. */
+export const isPresent = (head: Quantum): boolean => ((head[0] ?? 0) & PRESENT) !== 0;
 
-/** The domain id in a PASID entry, and the same entry with another. */
-export const didOf = (words: Uint32Array): number => (words[2] ?? 0) & 0xffff;
-
-export function withDid(words: Uint32Array, did: number): Uint32Array {
-  const changed = words.slice();
-  changed[2] = (((words[2] ?? 0) & ~0xffff) | did) >>> 0;
-  return changed;
+/** The same, and not present. */
+export function absent(head: Quantum): Quantum {
+  const words = head.slice();
+  words[0] = ((head[0] ?? 0) & ~PRESENT) >>> 0;
+  return words;
 }
 
-/** The first stage's part of the entry, the second quantum, matters. */
-const usesFirst = (words: Uint32Array): boolean => {
-  const pgtt = ((words[0] ?? 0) >>> 6) & 7;
-  return pgtt === PGTT.first || pgtt === PGTT.nested;
-};
+/** The domain id in a PASID entry's first quantum, and the same quantum with another. */
+export const didOf = (head: Quantum): number => (head[2] ?? 0) & 0xffff;
 
-const same = (a: Uint32Array, b: Uint32Array, from: number, to: number): boolean => {
-  for (let i = from; i < to; i++) if (a[i] !== b[i]) return false;
-  return true;
-};
+export function withDid(head: Quantum, did: number): Quantum {
+  const words = head.slice();
+  words[2] = (((head[2] ?? 0) & ~0xffff) | did) >>> 0;
+  return words;
+}
+
+/** What kind of translation a PASID entry is of, by its first quantum. */
+const pgttOf = (head: Quantum): number => ((head[0] ?? 0) >>> 6) & 7;
+
+/** What is cached through it goes by PASID: no second stage takes part, or there is no table at all. */
+export const isByPasid = (head: Quantum): boolean =>
+  pgttOf(head) === PGTT.first || pgttOf(head) === PGTT['pass-through'];
+
+/** The first stage's part of the entry matters. */
+export const usesFirst = (head: Quantum): boolean =>
+  pgttOf(head) === PGTT.first || pgttOf(head) === PGTT.nested;
+
+const same = (a: Quantum, b: Quantum): boolean => a.every((word, i) => word === b[i]);
 
 /**
  * How a PASID entry gets from one content to another. Memory takes 128 bits at once, and the hardware may read the entry between any two
@@ -148,9 +172,8 @@ const same = (a: Uint32Array, b: Uint32Array, from: number, to: number): boolean
  */
 export type Way = 'at once' | 'new id' | 'blocked';
 
-export function wayBetween(from: Uint32Array, to: Uint32Array): Way {
-  if (!isPresent(from) || !isPresent(to)) return 'at once';
-  const firstDiffers = usesFirst(from) && usesFirst(to) && !same(from, to, 4, PASID_ENTRY_WORDS);
-  if (!firstDiffers) return 'at once';
-  return same(withDid(from, 0), withDid(to, 0), 0, QUANTUM_WORDS) ? 'new id' : 'blocked';
+export function wayBetween(from: PasidEntry, to: PasidEntry): Way {
+  if (!isPresent(from.head) || !isPresent(to.head)) return 'at once';
+  if (!usesFirst(from.head) || !usesFirst(to.head) || same(from.first, to.first)) return 'at once';
+  return same(withDid(from.head, 0), withDid(to.head, 0)) ? 'new id' : 'blocked';
 }
