@@ -78,8 +78,8 @@ export class PhysicalMemory {
 
   /** Writes a word, as a wait descriptor has it. False where no memory is there. */
   writeWord(page: number, offset: number, value: number): boolean {
-    const bytes = new Uint8Array(new Uint32Array([value]).buffer);
-    return this.writeBytes(page, offset, bytes);
+    this.#words[0] = value;
+    return this.writeBytes(page, offset, this.#bytes.subarray(0, 4));
   }
 
   /** Bytes within a page. */
