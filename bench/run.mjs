@@ -227,11 +227,13 @@ async function main() {
     writeFileSync(values.json, `${JSON.stringify(Object.fromEntries(figures), null, 1)}\n`);
 }
 
-/** Page tables and the core have goals of their own and need no program to serve. */
+/** Page tables, the hardware, its driver and the core have goals of their own and need no program to serve. */
 function measureInProcess() {
   console.log('\nin process');
-  for (const name of ['generic_pt', 'hw_vtd']) {
-    spawnSync(process.execPath, [join(here, `${name}.bench.mjs`)], { stdio: 'inherit' });
+  for (const name of ['generic_pt', 'hw_vtd', 'intel', 'faults']) {
+    spawnSync(process.execPath, ['--expose-gc', join(here, `${name}.bench.mjs`)], {
+      stdio: 'inherit',
+    });
   }
 }
 
