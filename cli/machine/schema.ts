@@ -126,7 +126,7 @@ const rootPort = z
 
 const iommuKeys = isMap(['name', 'driver', 'devices']);
 const pagingKeys = isMap(['name', 'driver', 'rootPorts', 'devices']);
-const vtdKeys = isMap(['name', 'driver', 'mode', 'rootPorts', 'devices']);
+const vtdKeys = isMap(['name', 'driver', 'mode', 'privateData', 'rootPorts', 'devices']);
 
 const mockIommu = z.strictObject(
   { name: text, driver: z.literal('mock'), devices: z.array(device, isList).default([]) },
@@ -154,14 +154,16 @@ const vtd = z
       name: text,
       driver: z.literal('intel-vtd'),
       mode: z.enum(vtdModes, { error: `expected one of ${vtdModes.join(', ')}` }).optional(),
+      privateData: flag.optional(),
       rootPorts: z.array(rootPort, isList).optional(),
       devices: z.array(pciDevice, isList).default([]),
     },
     vtdKeys,
   )
-  .transform(({ name, driver, mode, rootPorts, devices }) => ({
+  .transform(({ name, driver, mode, privateData, rootPorts, devices }) => ({
     ...{ name, driver, devices },
     ...(mode !== undefined && { mode }),
+    ...(privateData !== undefined && { privateData }),
     ...(rootPorts !== undefined && { rootPorts }),
   }));
 

@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { IopfGroup } from './io_pgfault.ts';
 
-/** Which fields of a {@link PageRequest} hold something. The first two are also the UAPI's IOMMU_PGFAULT_FLAGS_*. */
-export const PageRequestFlags = { PASID_VALID: 1, LAST_PAGE: 2, PRIVATE_DATA: 4 } as const;
+/**
+ * Of a {@link PageRequest}. The first two are also the UAPI's IOMMU_PGFAULT_FLAGS_*; the third, that the answer names the PASID, has no name
+ * there, and programs see it all the same (Linux include/linux/iommu.h, `iommufd_compose_fault_message()`).
+ */
+export const PageRequestFlags = {
+  PASID_VALID: 1,
+  LAST_PAGE: 2,
+  NEEDS_PASID: 4,
+  PRIVATE_DATA: 8,
+} as const;
 
 /** What a device wants to do with a page; the numbers are the UAPI's IOMMU_PGFAULT_PERM_*. */
 export const PagePerm = { READ: 1, WRITE: 2, EXEC: 4, PRIV: 8 } as const;

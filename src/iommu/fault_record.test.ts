@@ -24,7 +24,7 @@ describe('C14: a fault record', () => {
 
   it('of a page request has type 2, flags, PASID, group, access, address, private data', () => {
     const request = {
-      ...{ flags: 7, pasid: 5, grpid: 9, perm: 3, addr: 0x1_0000_2000n },
+      ...{ flags: 1 + 2 + 8, pasid: 5, grpid: 9, perm: 3, addr: 0x1_0000_2000n },
       privateData: (4n << 96n) | (3n << 64n) | (2n << 32n) | 1n,
     };
     const record: FaultRecord = { type: 'page request', request };

@@ -74,7 +74,7 @@ export function encodeFault(record: FaultRecord): Uint8Array {
   header.type = IOMMU_FAULT_PAGE_REQ;
   const { flags, pasid, grpid, perm, addr, privateData = 0n } = record.request;
   const part = iommu_fault_page_request.on(view, IOMMU_FAULT_PART);
-  part.flags = flags;
+  part.flags = (flags & SAME_FLAGS) | (flags & PageRequestFlags.PRIVATE_DATA ? PRIV_DATA : 0);
   part.pasid = pasid;
   part.grpid = grpid;
   part.perm = perm;
@@ -83,6 +83,9 @@ export function encodeFault(record: FaultRecord): Uint8Array {
   part.private_data_high = privateData >> 64n;
   return bytes;
 }
+
+/** These bits are the record's too. */
+const SAME_FLAGS = PageRequestFlags.PASID_VALID | PageRequestFlags.LAST_PAGE;
 
 /** The other way; a longer record is a later one that begins alike. Or -EINVAL: too short, or of an unknown type. */
 export function decodeFault(bytes: Uint8Array): FaultRecord | number {
@@ -108,7 +111,7 @@ function decodeRequest(view: DataView): PageRequest {
   const { flags, pasid, grpid, perm, addr } = part;
   const privateData = (part.private_data_high << 64n) | part.private_data_low;
   return {
-    flags: flags & (PageRequestFlags.PASID_VALID | PageRequestFlags.LAST_PAGE | PRIV_DATA),
+    flags: (flags & SAME_FLAGS) | (flags & PRIV_DATA ? PageRequestFlags.PRIVATE_DATA : 0),
     ...{ pasid, grpid, perm, addr },
     ...(flags & PRIV_DATA ? { privateData } : {}),
   };

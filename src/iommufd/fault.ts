@@ -9,7 +9,7 @@ import {
 import type { Cmd } from '../abi/struct.ts';
 import { ErrnoError } from '../base/errno.ts';
 import { IdTable } from '../base/id_table.ts';
-import { type FaultHandler, PageResponseCode } from '../iommu/fault.ts';
+import { type FaultHandler, PageRequestFlags, PageResponseCode } from '../iommu/fault.ts';
 import { attachHandleAt } from '../iommu/attach.ts';
 import type { AttachHandle } from '../iommu/handle.ts';
 import type { IopfGroup } from '../iommu/io_pgfault.ts';
@@ -136,7 +136,8 @@ export class FaultQueue extends EventQueue implements FaultHandler {
     const deviceId = deviceIdOf(group, handle);
     for (const [index, request] of group.requests.entries()) {
       const fault = iommu_hwpt_pgfault.on(view, index * FAULT_BYTES);
-      fault.flags = request.flags;
+      // The hardware's private data is nobody else's business (C9).
+      fault.flags = request.flags & ~PageRequestFlags.PRIVATE_DATA;
       fault.dev_id = deviceId;
       fault.pasid = request.pasid;
       fault.grpid = request.grpid;

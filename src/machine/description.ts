@@ -93,6 +93,8 @@ export interface VtdDescription {
   readonly driver: 'intel-vtd';
   /** Default scalable. */
   readonly mode?: VtdMode;
+  /** Scalable mode: page requests can have private data, as revisions of VT-d before 5 had it. Default false. */
+  readonly privateData?: boolean;
   readonly rootPorts?: readonly RootPortDescription[];
   readonly devices: readonly PciDeviceDescription[];
 }

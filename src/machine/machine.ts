@@ -73,11 +73,7 @@ export class Machine {
         const made =
           iommu.driver === 'paging'
             ? new PagingIommu(core, { name: iommu.name, ram: this.ram })
-            : new MachineVtd(
-                { sim, ram: this.ram, memory: this.memory, driver: intel() },
-                iommu.name,
-                iommu.mode ?? 'scalable',
-              );
+            : new MachineVtd({ sim, ram: this.ram, memory: this.memory, driver: intel() }, iommu);
         const behind = makePciDevices(pci, made, iommu);
         for (const fn of behind) {
           this.#translators.set(fn, made);

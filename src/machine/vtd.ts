@@ -10,7 +10,7 @@ import type { Ram } from '../memory/ram.ts';
 import type { DmaMemory } from '../pci/dma.ts';
 import type { PciFunction } from '../pci/function.ts';
 import type { Sim } from '../sim/sim.ts';
-import type { VtdMode } from './description.ts';
+import type { VtdDescription } from './description.ts';
 import { VtdTranslator } from './vtd_translator.ts';
 
 export interface VtdParts {
@@ -25,8 +25,9 @@ export class MachineVtd extends VtdTranslator {
   readonly unit: Unit;
   readonly #driver: IntelIommu;
 
-  constructor({ sim, ram, memory, driver }: VtdParts, name: string, mode: VtdMode) {
-    const caps = Capabilities.of(mode === 'legacy' ? LEGACY : SHARING);
+  constructor({ sim, ram, memory, driver }: VtdParts, description: VtdDescription) {
+    const { name, mode = 'scalable', privateData: hasPrivateData = false } = description;
+    const caps = Capabilities.of(mode === 'legacy' ? LEGACY : { ...SHARING, hasPrivateData });
     super(new VtdUnit({ name, sim, ram, caps, other: memory }));
     this.#driver = driver;
     const unit = driver.addUnit(name, this.model.hardware);

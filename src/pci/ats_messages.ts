@@ -61,6 +61,8 @@ export interface PageRequestMessage {
   readonly last: boolean;
   /** 9 bits: the page request group. */
   readonly group: number;
+  /** Not of PCIe: 128 bits that an integrated function sends along and wants back with the answer. */
+  readonly privateData?: bigint | undefined;
 }
 
 /** Codes of a page request group response. Source: Linux drivers/iommu/intel/iommu.h (QI_RESP_*). */
@@ -72,6 +74,8 @@ export interface GroupResponseMessage {
   readonly group: number;
   readonly pasid: number | undefined;
   readonly code: GroupResponse;
+  /** That of its request, as far as software has sent it back. */
+  readonly privateData?: bigint | undefined;
 }
 
 /** A request with an address that was translated before. */

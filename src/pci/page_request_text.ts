@@ -12,13 +12,14 @@ export function pageRequestText(
   message: PageRequestMessage,
   refusal: string | undefined,
 ): string {
-  const { pasid, address, read, write, last, group } = message;
+  const { pasid, address, read, write, last, group, privateData } = message;
   const who = pasid ? `${bdf} pasid ${pasid.value}` : bdf;
   if (isStopMarker(message)) return `page request ${who}: stop marker`;
   const access = [read && 'read', write && 'write', pasid?.execute && 'execute'];
   const what = access.filter(Boolean).join('+') || 'nothing';
   const how = refusal === undefined ? '' : `, not sent (${refusal})`;
-  return `page request ${who} ${what} 0x${address.toString(16)}: group ${group}${last ? ', last' : ''}${how}`;
+  const where = `0x${address.toString(16)}`;
+  return `page request ${who} ${what} ${where}: group ${group}${last ? ', last' : ''}${dataText(privateData)}${how}`;
 }
 
 const NAMES = new Map<number, string>(
@@ -28,10 +29,14 @@ const NAMES = new Map<number, string>(
 /** `page response 0000:00:02.0: group 5, SUCCESS` */
 export function groupResponseText(
   bdf: string,
-  { group, pasid, code }: GroupResponseMessage,
+  { group, pasid, code, privateData }: GroupResponseMessage,
   isExpected: boolean,
 ): string {
   const who = pasid === undefined ? bdf : `${bdf} pasid ${pasid}`;
   const name = NAMES.get(code) ?? `code ${code}`;
-  return `page response ${who}: group ${group}, ${name}${isExpected ? '' : ', unexpected'}`;
+  const how = isExpected ? '' : ', unexpected';
+  return `page response ${who}: group ${group}, ${name}${dataText(privateData)}${how}`;
 }
+
+const dataText = (data: bigint | undefined): string =>
+  data === undefined ? '' : `, private data 0x${data.toString(16)}`;

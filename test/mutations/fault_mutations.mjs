@@ -194,6 +194,20 @@ export const faultMutations = [
   },
   {
     rule: 'C9',
+    file: 'src/iommufd/fault.ts',
+    line: 'fault.flags = request.flags & ~PageRequestFlags.PRIVATE_DATA;',
+    by: 'fault.flags = request.flags;',
+    why: 'a program sees that there is private data',
+  },
+  {
+    rule: 'C9',
+    file: 'src/drivers/intel/descriptors.ts',
+    line: 'if (privateData === undefined) return;',
+    by: 'if (Number(privateData) !== -1) return;',
+    why: 'the hardware does not get its private data back',
+  },
+  {
+    rule: 'C9',
     file: 'src/iommu/io_pgfault.ts',
     line: 'const data = privateData === undefined ? {} : { privateData };',
     by: 'const data = {};',

@@ -35,6 +35,10 @@ const STATUS_WRITE = 1 << 5;
 const FENCE = 1 << 6;
 const PAGE_REQUEST_DRAIN = 1 << 7;
 
+/** Of answers to page requests. */
+const PASID_PRESENT = 1 << 4;
+const PRIVATE_DATA_PRESENT = 1 << 5;
+
 /** Reads and writes under way are to be drained (bits 7, 6), where the hardware can. */
 export interface Drains {
   readonly reads: boolean;
@@ -196,15 +200,18 @@ export interface GroupAnswer {
   readonly group: number;
   /** 0 success, 1 invalid request, 15 response failure. */
   readonly code: number;
+  /** 128 bits, as they came with the request. Source: Linux 6.5 drivers/iommu/intel/svm.c (unverified). */
+  readonly privateData?: bigint | undefined;
 }
 
-export const pageGroupResponse = (
+export function pageGroupResponse(
   at: Uint32Array,
-  { sourceId, pasid, group, code }: GroupAnswer,
-): void =>
-  fill(
-    at,
-    Type.PAGE_GROUP_RESPONSE | (pasid === undefined ? 0 : 1 << 4) | (code << 12) | (sourceId << 16),
-    pasid ?? 0,
-    group << 3,
-  );
+  { sourceId, pasid, group, code, privateData }: GroupAnswer,
+): void {
+  const flags = (pasid === undefined ? 0 : PASID_PRESENT) | (code << 12) | (sourceId << 16);
+  fill(at, Type.PAGE_GROUP_RESPONSE | flags, pasid ?? 0, group << 3);
+  if (privateData === undefined) return;
+  at[0] = (at[0] ?? 0) | PRIVATE_DATA_PRESENT;
+  for (let word = 0; word < 4; word++)
+    at[4 + word] = Number((privateData >> BigInt(32 * word)) & 0xffff_ffffn);
+}

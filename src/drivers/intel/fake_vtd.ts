@@ -68,6 +68,8 @@ export interface FakePageRequest {
   readonly access: string;
   /** True unless told. */
   readonly isLast?: boolean;
+  /** Four words. */
+  readonly privateData?: readonly number[];
 }
 
 export class FakeVtd implements Hardware {
@@ -169,7 +171,7 @@ export class FakeVtd implements Hardware {
 
   /** A device asks for a page. VTD-5.10 §7.4.1 and §7.5. */
   requestPage(request: FakePageRequest): void {
-    const { sourceId, pasid, address, group, access, isLast = true } = request;
+    const { sourceId, pasid, address, group, access, isLast = true, privateData } = request;
     const base = this.#read64(PQA);
     const size = 4096 * 2 ** Number(base & 7n);
     const tail = Number(this.#read64(PQT));
@@ -182,12 +184,12 @@ export class FakeVtd implements Hardware {
     }
     const has = (letter: string, bit: number): number => (access.includes(letter) ? bit : 0);
     const words = [
-      1 | (pasid === undefined ? 0 : 0x100) | (sourceId << 16),
+      1 | (pasid === undefined ? 0 : 0x100) | (privateData ? 0x200 : 0) | (sourceId << 16),
       (pasid ?? 0) | has('x', 1 << 20) | has('p', 1 << 21),
       Number(address & 0xffff_f000n) +
         ((group << 3) | has('r', 1) | has('w', 2) | (isLast ? 4 : 0)),
       Number(address >> 32n),
-      ...Array<number>(4).fill(0),
+      ...(privateData ?? [0, 0, 0, 0]),
     ];
     const at = (base & ~0xfffn) + BigInt(tail);
     const { ram } = this.mem;
@@ -302,7 +304,7 @@ export class FakeVtd implements Hardware {
     let count = 0;
     for (let head = this.#read32(IQH); head !== this.#read32(IQT); head = (head + bytes) % size) {
       if (this.isDead || this.holds || (this.#read32(FSTS) & (IQE | ITE | ICE)) !== 0) return;
-      const words = this.words((base & ~0xfffn) + BigInt(head), 4);
+      const words = this.words((base & ~0xfffn) + BigInt(head), bytes / 4);
       if (this.refusesNext) {
         this.refusesNext = false;
         this.#narrow.set(FSTS, this.#read32(FSTS) | IQE);

@@ -173,11 +173,13 @@ export class IntelIommu {
     info?.disableFaults();
   }
 
-  #respond(device: Device, { pasid, grpid, code }: PageResponse): void {
+  #respond(device: Device, { pasid, grpid: group, code, privateData }: PageResponse): void {
     const info = this.#infos.get(device);
     if (!info) return;
-    const hadPasid = info.groupsWithPasid.delete(grpid);
-    info.unit.pageRequests?.respond(info.sourceId, hadPasid ? pasid : undefined, grpid, code);
+    const { sourceId, unit } = info;
+    const hadPasid = info.groupsWithPasid.delete(group);
+    const to = { sourceId, pasid: hadPasid ? pasid : undefined, group, privateData };
+    unit.pageRequests?.respond(to, code);
   }
 
   #release(device: Device): void {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { toBigint } from '../../base/u64.ts';
 
 /** A page request as the hardware writes it: 256 bits (VTD-5.10 §7.4.1.1). */
 export interface PageRequestDescriptor {
@@ -14,11 +15,14 @@ export interface PageRequestDescriptor {
   readonly group: number;
   /** In bytes, of a page of 4 KiB. */
   readonly address: bigint;
+  /** 128 bits of the hardware, which go back with the answer. Source: Linux drivers/iommu/intel/iommu.h (unverified), since VTD-5.10 has them no more. */
+  readonly privateData: bigint | undefined;
 }
 
 /** From words at `lane`. */
 export function readPageRequest(lanes: Uint32Array, lane: number): PageRequestDescriptor {
   const [w0 = 0, w1 = 0, w2 = 0, w3 = 0] = lanes.subarray(lane, lane + 4);
+  const data = (at: number): bigint => toBigint(lanes[lane + at] ?? 0, lanes[lane + at + 1] ?? 0);
   const bit = (word: number, place: number): boolean => ((word >>> place) & 1) === 1;
   return {
     sourceId: w0 >>> 16,
@@ -30,5 +34,6 @@ export function readPageRequest(lanes: Uint32Array, lane: number): PageRequestDe
     isLast: bit(w2, 2),
     group: (w2 >>> 3) & 0x1ff,
     address: (BigInt(w3) << 32n) | BigInt((w2 & ~0xfff) >>> 0),
+    privateData: bit(w0, 9) ? data(4) | (data(6) << 64n) : undefined,
   };
 }

@@ -192,7 +192,7 @@ describe('a page request', () => {
         { flags: 0, pasid: 0, grpid: 3, perm: 2, addr: 0x7fff_1234_5000n },
         { flags: 2, pasid: 0, grpid: 3, perm: 3, addr: 0x1000n },
       ],
-      [{ flags: 3, pasid: PASID, grpid: 0x1ff, perm: 1, addr: 0xffff_8000_0000_0000n }],
+      [{ flags: 7, pasid: PASID, grpid: 0x1ff, perm: 1, addr: 0xffff_8000_0000_0000n }],
     ]);
     expect(rig.vtd.mmio.read64(PQH)).toBe(96n);
   });
@@ -275,6 +275,26 @@ describe('a page request', () => {
       expect(handler.groups).toHaveLength(bad ? 0 : 1);
     },
   );
+
+  it('with private data of the hardware has it back with the answer, wherever it is in its group (C9)', () => {
+    const { rig, vtd, sim, device, handler, faulting, ask } = setUp();
+    rig.attach(device, faulting());
+    const answers: number[][] = [];
+    vtd.onDescriptor = (words) => {
+      if (((words[0] ?? 0) & 0xf) === 9) answers.push([...words].map((word) => word >>> 0));
+    };
+    const privateData = [0x89ab_cdef, 1, 2, 0xffff_fffe];
+    ask(3, { privateData, isLast: false });
+    ask(4);
+    sim.settle();
+    expect(handler.indexes).toEqual([3, 4]);
+    for (const group of handler.groups) group.respond(PageResponseCode.SUCCESS);
+    const to = SID * 0x1_0000;
+    expect(answers).toEqual([
+      [to + 0x29, 0, 3 << 3, 0, ...privateData],
+      [to + 9, 0, 4 << 3, 0, 0, 0, 0, 0],
+    ]);
+  });
 
   it('that only says that the device stops is dropped', () => {
     const { rig, device, handler, faulting, ask, sim, vtd } = setUp();

@@ -6,7 +6,7 @@ import { IopfQueue, reportDeviceFaultNow } from '../../iommu/io_pgfault.ts';
 import type { InterruptMessage } from '../../kernel/hardware.ts';
 import { FRAME_SIZE } from '../../memory/frame.ts';
 import type { Body } from '../../sim/task.ts';
-import { fence, iotlbOfPasid, pageGroupResponse } from './descriptors.ts';
+import { fence, type GroupAnswer, iotlbOfPasid, pageGroupResponse } from './descriptors.ts';
 import type { DeviceInfo } from './device_info.ts';
 import { type PageRequestDescriptor, readPageRequest } from './page_request_descriptor.ts';
 import { Pectl, Prs, Reg } from './registers.ts';
@@ -200,20 +200,22 @@ export class PageRequests {
     return (privileged && (read || write)) || (execute && read);
   }
 
-  #refuse({ sourceId, pasid, group, isLast }: PageRequestDescriptor): void {
+  #refuse(request: PageRequestDescriptor): void {
+    const { sourceId, group } = request;
     const device = this.#unit.devices.get(sourceId)?.device;
-    if (!isLast) return;
+    if (!wantsAnswer(request)) return;
     device?.faultParam?.takePartial(group);
-    this.respond(sourceId, pasid, group, PageResponseCode.INVALID);
+    this.respond(request, PageResponseCode.INVALID);
   }
 
   #report(info: DeviceInfo, request: PageRequestDescriptor): void {
-    const { pasid, group, isLast, read, write, execute, privileged, address } = request;
-    if (isLast && pasid !== undefined) info.groupsWithPasid.add(group);
+    const { pasid, group, read, write, execute, privileged, address, privateData } = request;
+    if (wantsAnswer(request) && pasid !== undefined) info.groupsWithPasid.add(group);
     reportDeviceFaultNow(info.device, {
       flags:
-        (pasid === undefined ? 0 : PageRequestFlags.PASID_VALID) |
-        (isLast ? PageRequestFlags.LAST_PAGE : 0),
+        (pasid === undefined ? 0 : PageRequestFlags.PASID_VALID | PageRequestFlags.NEEDS_PASID) |
+        (wantsAnswer(request) ? PageRequestFlags.LAST_PAGE : 0) |
+        (privateData === undefined ? 0 : PageRequestFlags.PRIVATE_DATA),
       pasid: pasid ?? NO_PASID,
       grpid: group,
       perm:
@@ -222,21 +224,22 @@ export class PageRequests {
         (execute ? PagePerm.EXEC : 0) |
         (privileged ? PagePerm.PRIV : 0),
       addr: address,
+      ...(privateData === undefined ? {} : { privateData }),
     });
   }
 
-  /** The answer to a group, on its way to the device. `pasid` undefined: its requests had none. */
-  respond(
-    sourceId: number,
-    pasid: number | undefined,
-    group: number,
-    code: PageResponseCode,
-  ): void {
+  /** The answer to a group, on its way to the device. */
+  respond(to: Omit<GroupAnswer, 'code'>, code: PageResponseCode): void {
+    const { sourceId, pasid, group, privateData } = to;
     const batch = this.#unit.takeBatch();
-    pageGroupResponse(batch.next(), { sourceId, pasid, group, code: CODES[code] });
+    pageGroupResponse(batch.next(), { sourceId, pasid, group, privateData, code: CODES[code] });
     this.#unit.submit(batch, true);
   }
 }
+
+/** The last of a group; and what has private data of the hardware, wherever it is in its group. Source: Linux 6.5 drivers/iommu/intel/svm.c. */
+const wantsAnswer = ({ isLast, privateData }: PageRequestDescriptor): boolean =>
+  isLast || privateData !== undefined;
 
 /** As the hardware has them: 2 to 14 are reserved. */
 const CODES: Readonly<Record<PageResponseCode, number>> = {

@@ -106,10 +106,13 @@ export class PagingAts implements AtsTranslator {
     const port = this.#ports.get(device);
     // Nothing waits here, so there is nothing that a stop marker could end.
     if (!port || isStopMarker(message)) return;
-    const { pasid, address, read, write, last, group } = message;
+    const { pasid, address, read, write, last, group, privateData } = message;
     port.prefixes.set(group, pasid?.value);
     reportDeviceFault(device, {
-      flags: (pasid ? PageRequestFlags.PASID_VALID : 0) | (last ? PageRequestFlags.LAST_PAGE : 0),
+      flags:
+        (pasid ? PageRequestFlags.PASID_VALID : 0) |
+        (last ? PageRequestFlags.LAST_PAGE : 0) |
+        (privateData === undefined ? 0 : PageRequestFlags.PRIVATE_DATA),
       pasid: pasid?.value ?? NO_PASID,
       grpid: group,
       perm:
@@ -118,16 +121,18 @@ export class PagingAts implements AtsTranslator {
         (pasid?.execute ? PagePerm.EXEC : 0) |
         (pasid?.privileged ? PagePerm.PRIV : 0),
       addr: address,
+      ...(privateData === undefined ? {} : { privateData }),
     });
   }
 
   /** Core's answer to a group: on its way to the device. */
-  respond(device: Device, { grpid, code }: PageResponse): void {
+  respond(device: Device, { grpid, code, privateData }: PageResponse): void {
     const port = this.#ports.get(device);
     if (!port) return;
     const pasid = port.prefixes.get(grpid);
     port.prefixes.delete(grpid);
-    port.fn.groupResponse({ group: grpid, pasid, code: CODES[code] });
+    const data = privateData === undefined ? {} : { privateData };
+    port.fn.groupResponse({ group: grpid, pasid, code: CODES[code], ...data });
   }
 
   /** Every device that keeps translations of the domain forgets a range of bytes, `last` inclusive. */

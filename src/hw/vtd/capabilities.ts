@@ -15,6 +15,11 @@ export interface VtdDescription {
   readonly haw?: number;
   /** Faults of a requester that has one recorded already are not recorded again, as QEMU does it. */
   readonly collapsesFaults?: boolean;
+  /**
+   * Page requests can carry private data, which answers bring back. Revisions up to 4 have it, without a capability bit; VTD-5.10 has not.
+   * Source: Linux 6.5 drivers/iommu/intel/svm.c (unverified).
+   */
+  readonly hasPrivateData?: boolean;
 }
 
 function compose(
@@ -82,6 +87,7 @@ export class Capabilities {
   readonly ecap: bigint;
   readonly haw: number;
   readonly collapsesFaults: boolean;
+  readonly hasPrivateData: boolean;
   readonly domainMask: number;
   readonly hasCachingMode: boolean;
   readonly sagaw: number;
@@ -126,7 +132,8 @@ export class Capabilities {
   readonly hasRidPriv: boolean;
 
   /** From the registers as they read: what another unit says, this one says too. */
-  constructor(cap: bigint, ecap: bigint, haw = 52, collapsesFaults = false) {
+  constructor(cap: bigint, ecap: bigint, beside: Omit<VtdDescription, 'cap' | 'ecap'> = {}) {
+    const { haw = 52, collapsesFaults = false, hasPrivateData = false } = beside;
     const [capLo, capHi, ecapLo, ecapHi] = [lo(cap), hi(cap), lo(ecap), hi(ecap)];
     const c = (name: keyof typeof CAP_REG.fields): number => CAP_REG.fields[name].get(capLo, capHi);
     const e = (name: keyof typeof ECAP_REG.fields): number =>
@@ -135,6 +142,7 @@ export class Capabilities {
     this.ecap = ecap;
     this.haw = haw;
     this.collapsesFaults = collapsesFaults;
+    this.hasPrivateData = hasPrivateData;
     this.domainMask = 2 ** Math.min(4 + 2 * c('ND'), 16) - 1;
     this.hasCachingMode = c('CM') === 1;
     this.sagaw = c('SAGAW');
@@ -179,8 +187,7 @@ export class Capabilities {
     return new Capabilities(
       compose(CAP_REG.fields, description.cap),
       compose(ECAP_REG.fields, description.ecap),
-      description.haw,
-      description.collapsesFaults,
+      description,
     );
   }
 }

@@ -44,6 +44,9 @@ const RESERVED_WITHOUT_DIT: Readonly<Record<number, readonly [number, number]>> 
   [DescriptorType.PASID_DEVICE_TLB]: [0xf000, 0xfff0_0000],
 };
 const PD = 0x80;
+/** Not reserved where page requests have private data: that an answer has it (PDP), and where. */
+const USED_WITH_PRIVATE_DATA: readonly number[] = [0x20, 0, 0, 0, -1, -1, -1, -1];
+const NOTHING: readonly number[] = [];
 
 /** Where the descriptors go that are not for the unit's own caches. */
 export interface Destinations {
@@ -123,7 +126,7 @@ export class Invalidation {
     const did = (w0 >>> 16) & 0xffff;
     const granularity = (w0 >>> 4) & 3;
     if ((w0 & 0xf) === DescriptorType.PAGE_GROUP_RESPONSE) {
-      this.#to.pageRequests.carryOut(words);
+      this.#to.pageRequests.carryOut(words, count);
       return 0;
     }
     this.told?.(invalidationWords(words));
@@ -156,8 +159,11 @@ export class Invalidation {
     if (more && ((w0 & more[0]) | ((words[1] ?? 0) & more[1])) !== 0) return Iqei.RESERVED_FIELD;
     if (type === DescriptorType.WAIT && (w0 & PD) !== 0 && !this.#caps.hasPageDrain)
       return Iqei.RESERVED_FIELD;
+    const isAnswer = type === DescriptorType.PAGE_GROUP_RESPONSE && this.#caps.hasPrivateData;
+    const used = isAnswer ? USED_WITH_PRIVATE_DATA : NOTHING;
     for (let i = 0; i < count; i++) {
-      if (((words[i] ?? 0) & (reserved[i] ?? 0xffff_ffff)) !== 0) return Iqei.RESERVED_FIELD;
+      const bits = (reserved[i] ?? 0xffff_ffff) & ~(used[i] ?? 0);
+      if (((words[i] ?? 0) & bits) !== 0) return Iqei.RESERVED_FIELD;
     }
     return 0;
   }

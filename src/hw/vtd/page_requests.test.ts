@@ -22,8 +22,8 @@ const ask = (more: Partial<PageRequestMessage> = {}): PageRequestMessage => ({
 });
 
 /** A unit with a queue of 4 KiB for page requests, and a function that may ask. */
-function start(isScalable = true) {
-  const rig = new Rig(SHARING, isScalable);
+function start(isScalable = true, more: Partial<typeof SHARING> = {}) {
+  const rig = new Rig({ ...SHARING, ...more }, isScalable);
   const queue = rig.page();
   rig.mmio.write64(PQA, BigInt(queue) * 4096n);
   if (isScalable) {
@@ -47,7 +47,7 @@ function start(isScalable = true) {
     [0, 1, 2, 3].map((word) => rig.get(queue, index * 4 + word));
   const pointers = (): bigint[] => [rig.mmio.read64(PQH), rig.mmio.read64(PQT)];
   const status = (): number => rig.mmio.read32(PRS);
-  const respond = (...descriptors: readonly (readonly [bigint, bigint])[]): void =>
+  const respond = (...descriptors: readonly (readonly bigint[])[]): void =>
     rig.submit(...descriptors);
   return { rig, queue, answers, send, words, pointers, status, respond, events: () => events };
 }
@@ -323,6 +323,45 @@ describe('A page group response', () => {
     }
     expect(answers.length).toBeGreaterThan(300);
     expect(stopped).toBe(3000 - answers.length);
+  });
+});
+
+describe('Private data', () => {
+  const DATA = 0xfedc_ba98_7654_3210_0123_4567_89ab_cdefn;
+  const [LOW, HIGH] = [DATA % 2n ** 64n, DATA >> 64n];
+  const old = { hasPrivateData: true };
+
+  it('is in the descriptor, and back with the answer', () => {
+    const { send, words, respond, answers, status } = start(true, old);
+    send({ privateData: DATA });
+    send({ privateData: 0n });
+    send();
+    const sid = BigInt(SID) << 16n;
+    expect(words(0)).toEqual([0x5_0000_0301n + sid, ADDRESS + 0x1dn, LOW, HIGH]);
+    expect(words(1)).toEqual([0x5_0000_0301n + sid, ADDRESS + 0x1dn, 0n, 0n]);
+    expect(words(2)).toEqual([0x5_0000_0101n + sid, ADDRESS + 0x1dn, 0n, 0n]);
+    respond([0x5_0000_0039n + sid, 3n << 3n, LOW, HIGH], [0x5_0000_0019n + sid, 3n << 3n]);
+    expect(answers).toEqual([
+      [SID, { group: 3, pasid: 5, code: SUCCESS, privateData: DATA }],
+      [SID, { group: 3, pasid: 5, code: SUCCESS }],
+    ]);
+    expect(status()).toBe(PPR);
+  });
+
+  it('comes back where the unit answers itself', () => {
+    const { rig, send, answers } = start(true, old);
+    rig.mmio.write32(PRS, 0);
+    send({ privateData: DATA }, 0xabcd);
+    expect(answers).toEqual([[0xabcd, { group: 3, pasid: 5, code: INVALID, privateData: DATA }]]);
+  });
+
+  it('is lost, and reserved in answers, where the unit knows none', () => {
+    const { rig, send, words, respond, answers } = start();
+    send({ privateData: DATA });
+    expect(words(0).slice(2)).toEqual([0n, 0n]);
+    expect((words(0)[0] ?? 0n) & 0x200n).toBe(0n);
+    respond([0x29n, 0n, LOW, HIGH]);
+    expect([rig.mmio.read32(FSTS), answers]).toEqual([0x10, []]);
   });
 });
 

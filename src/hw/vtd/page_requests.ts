@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { hi as hiOf, lo as loOf } from '../../base/u64.ts';
+import { hi as hiOf, lo as loOf, toBigint } from '../../base/u64.ts';
 import {
   GroupResponse,
   type GroupResponseMessage,
@@ -20,6 +20,9 @@ const BYTES = 32;
 const POINTER = 0x7_ffe0;
 const [PPR, PRO] = [1, 2];
 const TYPE = 1;
+/** Private data is there: in a request, in an answer. */
+const [REQUEST_PDP, ANSWER_PDP] = [0x200, 0x20];
+const HALF = 2n ** 64n;
 
 /** Where answers to groups go: to the function with this requester id, if there is one. */
 export type SendGroupResponse = (sid: number, message: GroupResponseMessage) => void;
@@ -90,7 +93,9 @@ export class PageRequestQueue {
     const found = this.#admit(sid, message);
     const answer = typeof found === 'number' ? GroupResponse.INVALID : this.#write(message, found);
     if (answer === undefined || !message.last || isStopMarker(message)) return;
-    this.respond?.(sid, { group: message.group, pasid: message.pasid?.value, code: answer });
+    const { group, pasid, privateData } = message;
+    const data = this.#parts.caps.hasPrivateData ? privateData : undefined;
+    this.#answer(sid, group, pasid?.value, answer, data);
   }
 
   /** Software wrote PRS: an event that is about nothing any more goes. */
@@ -98,8 +103,8 @@ export class PageRequestQueue {
     if ((this.#parts.registers.get(Offset.PRS) & (PPR | PRO)) === 0) this.event.withdraw();
   }
 
-  /** A page group response descriptor. Codes that are none (2 to 14) count as failures. */
-  carryOut(words: Uint32Array): void {
+  /** A page group response descriptor of 4 or 8 words. Codes that are none (2 to 14) count as failures. */
+  carryOut(words: Uint32Array, count: number): void {
     const [w0 = 0, w1 = 0, w2 = 0] = words;
     const said = (w0 >>> 12) & 0xf;
     const code =
@@ -107,7 +112,21 @@ export class PageRequestQueue {
         ? said
         : GroupResponse.FAILURE;
     const pasid = (w0 & 0x10) === 0 ? undefined : w1 & 0xf_ffff;
-    this.respond?.(w0 >>> 16, { group: (w2 >>> 3) & 0x1ff, pasid, code });
+    const [, , , , d0 = 0, d1 = 0, d2 = 0, d3 = 0] = words;
+    const hasData = (w0 & ANSWER_PDP) !== 0 && count === 8;
+    const privateData = hasData ? toBigint(d0, d1) | (toBigint(d2, d3) << 64n) : undefined;
+    this.#answer(w0 >>> 16, (w2 >>> 3) & 0x1ff, pasid, code, privateData);
+  }
+
+  #answer(
+    sid: number,
+    group: number,
+    pasid: number | undefined,
+    code: GroupResponse,
+    privateData: bigint | undefined,
+  ): void {
+    const data = privateData === undefined ? {} : { privateData };
+    this.respond?.(sid, { group, pasid, code, ...data });
   }
 
   /** The entry of a request's PASID, or the reason why the tables do not admit it, which is recorded. */
@@ -133,7 +152,7 @@ export class PageRequestQueue {
 
   /** Undefined: it is in the queue. Else the answer to what is lost: that the function tries again. */
   #write(message: PageRequestMessage, binding: Binding): GroupResponse | undefined {
-    const { registers, memory, forget } = this.#parts;
+    const { registers, memory, forget, caps } = this.#parts;
     const status = registers.get(Offset.PRS);
     if ((status & PRO) !== 0) return GroupResponse.SUCCESS;
     const base = registers.get(Offset.PQA);
@@ -142,7 +161,8 @@ export class PageRequestQueue {
     const next = (tail + BYTES) % size;
     const isFull = next === (registers.get(Offset.PQH) & POINTER) % size;
     const page = registers.get(Offset.PQA + 4) * 2 ** 20 + (base >>> 12) + (tail >>> 12);
-    if (isFull || !memory.writeBytes(page, tail & 0xfff, descriptorOf(binding.sid, message))) {
+    const descriptor = descriptorOf(binding.sid, message, caps.hasPrivateData);
+    if (isFull || !memory.writeBytes(page, tail & 0xfff, descriptor)) {
       this.#raise(status, PRO);
       return GroupResponse.SUCCESS;
     }
@@ -160,7 +180,7 @@ export class PageRequestQueue {
   }
 }
 
-function descriptorOf(sid: number, message: PageRequestMessage): Uint8Array {
+function descriptorOf(sid: number, message: PageRequestMessage, takesData: boolean): Uint8Array {
   const { pasid, address, read, write, last, group } = message;
   const words = new Uint32Array(BYTES / 4);
   words[0] = (sid << 16) | (pasid ? 0x100 : 0) | TYPE;
@@ -173,5 +193,10 @@ function descriptorOf(sid: number, message: PageRequestMessage): Uint8Array {
     (write ? 2 : 0) |
     (read ? 1 : 0);
   words[3] = hiOf(address);
+  if (takesData && message.privateData !== undefined) {
+    const [low, high] = [message.privateData % HALF, message.privateData / HALF];
+    words[0] |= REQUEST_PDP;
+    words.set([loOf(low), hiOf(low), loOf(high), hiOf(high)], 4);
+  }
   return new Uint8Array(words.buffer);
 }

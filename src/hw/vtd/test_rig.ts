@@ -140,17 +140,17 @@ export class Rig {
   }
 
   /** Submits descriptors of two 64-bit words, and lets the queue run. */
-  submit(...descriptors: readonly (readonly [bigint, bigint])[]): void {
+  submit(...descriptors: readonly (readonly bigint[])[]): void {
     this.enqueue(...descriptors);
     this.sim.settle();
   }
 
   /** The same, for tasks: the queue runs when it comes to it. */
-  enqueue(...descriptors: readonly (readonly [bigint, bigint])[]): void {
+  enqueue(...descriptors: readonly (readonly bigint[])[]): void {
     const words = this.#isWide ? 4 : 2;
-    for (const [first, second] of descriptors) {
-      this.put(this.queue, this.#tail * words, first);
-      this.put(this.queue, this.#tail * words + 1, second);
+    for (const descriptor of descriptors) {
+      for (let i = 0; i < words; i++)
+        this.put(this.queue, this.#tail * words + i, descriptor[i] ?? 0n);
       this.#tail = (this.#tail + 1) % (512 / words);
     }
     this.mmio.write32(0x88, this.#tail * words * 8);

@@ -26,7 +26,10 @@ export class ModelMachine implements TestMachine {
   readonly #caps: Capabilities;
 
   constructor({ cap, ecap }: UnitRegisters) {
-    this.#caps = new Capabilities(cap, ecap, HOST_ADDRESS_BITS, true);
+    this.#caps = new Capabilities(cap, ecap, {
+      haw: HOST_ADDRESS_BITS,
+      collapsesFaults: true,
+    });
   }
 
   powerOn(sim: Sim, faults: Faults): Powered {

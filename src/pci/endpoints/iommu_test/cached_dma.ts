@@ -19,6 +19,8 @@ export interface Job {
   readonly pasid: PasidPrefix | undefined;
   readonly group: number;
   readonly pageFlags: number;
+  /** What goes along with the last page request of its group. */
+  readonly privateData: bigint | undefined;
 }
 
 /** How a step of a job ended, and at which address where it failed. */

@@ -223,13 +223,13 @@ export class IommuTest {
   }
 
   #requestPage(job: Job, life: number): Outcome | undefined {
-    const { address, group, pageFlags, pasid, slot } = job;
+    const { address, group, pageFlags, pasid, slot, privateData } = job;
     if (this.#waiting.has(group)) return bad(address);
     const last = (pageFlags & PageFlag.LAST) !== 0;
     // Before it is sent: the answer can come before this returns.
     if (last) this.#wait(slot, group, life, (code) => this.#answered(job, code));
     const refusal = this.function.atsPort.pageRequest({
-      ...{ pasid, group, last },
+      ...{ pasid, group, last, privateData: last ? privateData : undefined },
       address: pageOf(address),
       read: (pageFlags & PageFlag.READ) !== 0,
       write: (pageFlags & PageFlag.WRITE) !== 0,
@@ -267,9 +267,11 @@ export class IommuTest {
       this.#sim.spawn(name, this.#run(job, command, life, retries + 1));
     });
     for (const [i, address] of asked.entries()) {
+      const last = i === asked.length - 1;
       const refusal = this.function.atsPort.pageRequest({
-        ...{ address, pasid: job.pasid, group: job.group },
-        ...{ read: access === 'read', write: access === 'write', last: i === asked.length - 1 },
+        ...{ address, pasid: job.pasid, group: job.group, last },
+        ...{ read: access === 'read', write: access === 'write' },
+        privateData: last ? job.privateData : undefined,
       });
       if (!refusal) continue;
       this.#waiting.delete(job.group);
@@ -294,8 +296,9 @@ export class IommuTest {
     this.#end(slot, { state: states[code], at: address });
   }
 
-  #respond({ group, code }: GroupResponseMessage): void {
-    this.registers.responded(group, code);
+  #respond(message: GroupResponseMessage): void {
+    const { group, code } = message;
+    this.registers.responded(message);
     const waiting = this.#waiting.get(group);
     this.#waiting.delete(group);
     waiting?.(code);

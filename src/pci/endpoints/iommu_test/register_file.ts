@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type AccessWidth, allOnes, type BarHandler } from '../../bar.ts';
-import type { GroupResponse } from '../../ats_messages.ts';
+import type { GroupResponseMessage } from '../../ats_messages.ts';
 import type { Job } from './cached_dma.ts';
 import {
   IDENTIFICATION,
+  PageFlag,
   PasidBit,
   Register,
   REGISTER_NAMES,
@@ -78,6 +79,7 @@ export class IommuTestRegisters implements BarHandler {
       offset: this.get(Register.offset),
       group: this.get(Register.group),
       pageFlags: this.get(Register.pageFlags),
+      privateData: this.#privateData(),
       pasid:
         pasid & PasidBit.PRESENT
           ? {
@@ -87,6 +89,14 @@ export class IommuTestRegisters implements BarHandler {
             }
           : undefined,
     };
+  }
+
+  #privateData(): bigint | undefined {
+    if ((this.get(Register.pageFlags) & PageFlag.PRIVATE_DATA) === 0) return undefined;
+    const [low, high] = [0, 8].map((at) =>
+      this.#view.getBigUint64(Register.privateData + at, true),
+    );
+    return (low ?? 0n) | ((high ?? 0n) << 64n);
   }
 
   isBusy(slot: number): boolean {
@@ -110,8 +120,10 @@ export class IommuTestRegisters implements BarHandler {
     }
   }
 
-  responded(group: number, code: GroupResponse): void {
+  responded({ group, code, privateData = 0n }: GroupResponseMessage): void {
     this.count(Register.responses);
+    this.show64(Register.answeredData, BigInt.asUintN(64, privateData));
+    this.show64(Register.answeredData + 8, privateData >> 64n);
     this.show(Register.lastResponse, (0x8000_0000 | (code << 12) | group) >>> 0);
   }
 

@@ -46,6 +46,10 @@ export const Register = {
   entryLow: 0x58,
   entryHigh: 0x5c,
   ended: 0x60,
+  /** 16 bytes: what a page request with {@link PageFlag.PRIVATE_DATA} carries. */
+  privateData: 0xc0,
+  /** 16 bytes: what came with the last response; 0 where nothing came. */
+  answeredData: 0xd0,
   /** 16 of 4 bytes. */
   state: 0x80,
   /** 16 of 8 bytes. */
@@ -60,10 +64,11 @@ export const WRITABLE: ReadonlyMap<number, number> = new Map([
   [Register.offset, 0xfff],
   [Register.pasid, 0xe00f_ffff],
   [Register.group, 0x1ff],
-  [Register.pageFlags, 0x7],
+  [Register.pageFlags, 0xf],
   [Register.mode, 0x70f],
   [Register.slot, 0xf],
   [Register.argument, 0xffff_ffff],
+  ...[0, 4, 8, 12].map((at): [number, number] => [Register.privateData + at, 0xffff_ffff]),
 ]);
 
 export const REGISTER_NAMES: ReadonlyMap<number, string> = new Map(
@@ -81,7 +86,7 @@ export const Feature = {
 
 export const PasidBit = { PRIVILEGED: 1 << 29, EXECUTE: 1 << 30, PRESENT: 1 << 31 } as const;
 
-export const PageFlag = { READ: 1, WRITE: 2, LAST: 4 } as const;
+export const PageFlag = { READ: 1, WRITE: 2, LAST: 4, PRIVATE_DATA: 8 } as const;
 
 export const Mode = {
   /** Completions of invalidations wait for RELEASE. */
