@@ -13,27 +13,24 @@ import { type Mapping, type Mm, PAGE_SHIFT, PAGE_SIZE, type PageAccess } from '.
 import type { MmObserver, MmTables } from '../memory/mm_tables.ts';
 import type { PinObserver } from '../memory/pin_observer.ts';
 import { NO_MEMORY, type Ram } from '../memory/ram.ts';
+import {
+  allows,
+  clip,
+  full,
+  overlaps,
+  pageOf,
+  type ProcessProt,
+  type Range,
+  type Vma,
+} from './vma.ts';
+
+export type { ProcessProt } from './vma.ts';
 
 /** Bit 63 of an item: what is there cannot be executed. In the high lane. */
 const XD_HI = 0x8000_0000;
 const PAGE_LG2 = PAGE_SHIFT - FRAME_SHIFT;
 const OFFSET = BigInt(PAGE_SIZE - 1);
-
-/** What a mapping of a process allows; absent: not. */
-export interface ProcessProt {
-  readonly readable?: boolean;
-  readonly writable?: boolean;
-  readonly executable?: boolean;
-}
-
-/** A stretch of addresses that is mapped alike; bytes, `last` inclusive. Linux's `struct vm_area_struct`. */
-interface Vma {
-  readonly start: bigint;
-  readonly last: bigint;
-  readonly readable: boolean;
-  readonly writable: boolean;
-  readonly executable: boolean;
-}
+const EVERYTHING = 2n ** 64n - 1n;
 
 export interface ProcessMmOptions {
   /** Levels of its tables: 4 (unless told) are 47 bits of user addresses, 5 are 56. */
@@ -59,6 +56,7 @@ export class ProcessMm implements Mm, MmTables {
   readonly #pages = new Map<number, number>();
   readonly #observers = new Set<MmObserver>();
   #alive = true;
+  #changes = 0;
 
   private constructor(ram: Ram, table: Table, levels: 4 | 5) {
     this.ram = ram;
@@ -79,6 +77,10 @@ export class ProcessMm implements Mm, MmTables {
 
   get alive(): boolean {
     return this.#alive;
+  }
+
+  get isChanging(): boolean {
+    return this.#changes > 0;
   }
 
   get tables(): MmTables {
@@ -157,7 +159,7 @@ export class ProcessMm implements Mm, MmTables {
   exit(): void {
     if (!this.#alive) return;
     this.#alive = false;
-    for (const observer of [...this.#observers]) observer.release();
+    this.#tell((observer) => observer.release(), { start: 0n, last: EVERYTHING });
     this.pinObserver?.gone();
     this.#vmas = [];
     for (const frame of this.#pages.values()) this.ram.free(frame);
@@ -239,7 +241,7 @@ export class ProcessMm implements Mm, MmTables {
   }
 
   /** Takes a range out of the tables, tells hardware, and then gives back the pages that `drop` lets go of, and the tables. */
-  #zap(range: { start: bigint; last: bigint }, drop?: (page: number) => void): void {
+  #zap(range: Range, drop?: (page: number) => void): void {
     const [first, last] = [pageOf(range.start), pageOf(range.last)];
     const gather = new IotlbGather();
     const dropped: number[] = [];
@@ -249,12 +251,20 @@ export class ProcessMm implements Mm, MmTables {
       if (drop) dropped.push(frame);
       drop?.(page);
     }
-    for (const observer of [...this.#observers]) observer.invalidate(range.start, range.last);
+    this.#tell((observer) => observer.invalidate(range.start, range.last), range);
     for (const table of gather.tables) this.ram.free(table);
     for (const frame of dropped) this.ram.free(frame);
   }
 
-  #range(address: bigint, length: number): { start: bigint; last: bigint } | number {
+  /** Each makes its hardware forget; then all know that it is forgotten. */
+  #tell(forget: (observer: MmObserver) => void, { start, last }: Range): void {
+    this.#changes++;
+    for (const observer of [...this.#observers]) forget(observer);
+    this.#changes--;
+    for (const observer of [...this.#observers]) observer.forgotten?.(start, last);
+  }
+
+  #range(address: bigint, length: number): Range | number {
     const bytes = BigInt(Number.isInteger(length) ? length : 0);
     if ((address & OFFSET) !== 0n || bytes <= 0n || (bytes & OFFSET) !== 0n) return -Errno.EINVAL;
     const last = address + bytes - 1n;
@@ -272,7 +282,7 @@ export class ProcessMm implements Mm, MmTables {
   }
 
   /** Removes a range from the mappings, cutting those that stick out. */
-  #carve(range: { start: bigint; last: bigint }): void {
+  #carve(range: Range): void {
     this.#vmas = this.#vmas.flatMap((vma) => {
       if (!overlaps(vma, range)) return [vma];
       const kept: Vma[] = [];
@@ -282,27 +292,3 @@ export class ProcessMm implements Mm, MmTables {
     });
   }
 }
-
-interface Range {
-  readonly start: bigint;
-  readonly last: bigint;
-}
-
-const pageOf = (address: bigint): number => Number(address >> BigInt(PAGE_SHIFT));
-
-const overlaps = (a: Range, b: Range): boolean => a.start <= b.last && b.start <= a.last;
-
-const clip = (vma: Vma, { start, last }: Range): Vma => ({
-  ...vma,
-  start: vma.start > start ? vma.start : start,
-  last: vma.last < last ? vma.last : last,
-});
-
-const full = ({ readable = false, writable = false, executable = false }: ProcessProt) => ({
-  readable,
-  writable,
-  executable,
-});
-
-const allows = (vma: Vma, { read, write, execute }: PageAccess): boolean =>
-  !(read && !vma.readable) && !(write && !vma.writable) && !(execute && !vma.executable);

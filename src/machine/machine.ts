@@ -59,9 +59,9 @@ export class Machine {
     this.ram = new Ram({ faults: sim.faults });
     const mocks: { readonly description: MockIommuDescription; readonly mock: MockIommu }[] = [];
     const functions: PciFunction[] = [];
-    const witness =
-      onStale && new StaleTranslations((device) => this.#translatorsByDevice.get(device), onStale);
     const memory = new PhysicalMemory(this.ram, this.memory);
+    const translatorOf = (device: Device) => this.#translatorsByDevice.get(device);
+    const witness = onStale && new StaleTranslations({ translatorOf, memory }, onStale);
     const pci = { sim, memory, observer: () => this.dmaObserver, witness };
     let driver: IntelIommu | undefined;
     const intel = (): IntelIommu => (driver ??= new IntelIommu(this.iommufd.core));

@@ -10,6 +10,8 @@ export interface MmObserver {
   invalidate(start: bigint, last: bigint): void;
   /** The process exits: nothing in its address space may be reached any more, and pages and tables go when this returns. */
   release(): void;
+  /** All who are to forget bytes from `start` to `last` have done so; after the exit, everything. For checkers. */
+  forgotten?(start: bigint, last: bigint): void;
 }
 
 /** The page tables of an address space, in memory that hardware can walk. */
@@ -18,6 +20,8 @@ export interface MmTables {
   readonly levels: 4 | 5;
   /** Physical address of the top table, in bytes. */
   readonly root: bigint;
+  /** Something has gone from them, and not all hardware has forgotten it yet. */
+  readonly isChanging: boolean;
   /** Returns how to unsubscribe. */
   subscribe(observer: MmObserver): () => void;
 }
