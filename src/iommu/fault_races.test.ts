@@ -224,6 +224,36 @@ describe('a page request', TIME, () => {
     expect([...seen].toSorted()).toEqual([`${SUCCESS} 0`, `${INVALID} 0`, `${INVALID} 1`]);
   });
 
+  it('C2, C4: made of one attachment never comes to the next: nobody runs between the report and its delivery', () => {
+    const runs = exploreOrThrow((sim) => {
+      const { device, fake } = new RacyWorld(sim);
+      let attached = 0;
+      const attachNext = (): Domain => {
+        const own = BigInt(++attached);
+        const handle = (group: IopfGroup): number => {
+          expect(group.last.addr).toBe(own);
+          return 0;
+        };
+        const domain = fake.domain(device, { flags: 0, faultHandler: { handle } });
+        expect(attach(device, NO_PASID, domain, new AttachHandle())).toBe(0);
+        return domain;
+      };
+      claimDmaOwner(device, fake);
+      const first = attachNext();
+      sim.spawn('device', function* (): Body {
+        yield 'asks';
+        const request = { flags: LAST_PAGE, pasid: 0, grpid: 1, perm: 1 };
+        reportDeviceFault(device, { ...request, addr: BigInt(attached) });
+      });
+      sim.spawn('user', function* (): Body {
+        yield* detachSteps(device, NO_PASID, first);
+        yield 'attaches another';
+        attachNext();
+      });
+    });
+    expect(runs).toBeGreaterThan(10);
+  });
+
   it('C5, C13: against a replace has exactly one answer, and the next goes to the new handler', () => {
     const codes = new Set<string>();
     exploreOrThrow((sim) => {

@@ -2,7 +2,7 @@
 /** Page faults of devices: from the driver's report to the answer (Linux's drivers/iommu/io-pgfault.c). */
 import { Errno } from '../base/errno.ts';
 import type { Timer } from '../sim/clock.ts';
-import { type Body, until } from '../sim/task.ts';
+import { type Body, inOneStep, until } from '../sim/task.ts';
 import { attachHandleAt } from './attach.ts';
 import type { IommuCore } from './core.ts';
 import { type Device, NO_PASID } from './device.ts';
@@ -133,7 +133,11 @@ export class IopfGroup {
     const { core } = this.param.queue;
     this.timer = core.sim.clock.after(ns, () => {
       this.timer = undefined;
-      core.sim.spawn(`time-out of page request group ${this.last.grpid}`, () => timeOut(this));
+      const name = `time-out of page request group ${this.last.grpid}`;
+      core.sim.spawn(
+        name,
+        inOneStep(() => timeOut(this)),
+      );
     });
   }
 
@@ -147,11 +151,10 @@ export class IopfGroup {
   }
 }
 
-function* timeOut(group: IopfGroup): Body {
+function timeOut(group: IopfGroup): void {
   if (group.isAnswered) return;
   group.param.queue.core.timedOutPageRequests++;
   group.end(PageResponseCode.INVALID);
-  yield 'timed out';
 }
 
 /** A hardware queue of page requests, as core sees it: the devices that report into it. Counterpart of `struct iopf_queue`. */
@@ -272,17 +275,11 @@ function findWay(device: Device, request: PageRequest): FaultWay | undefined {
 
 /**
  * A driver reports a page request. It waits for the last of its group, with which the group goes to the handler of the domain, or of the
- * device; a driver never answers itself (C13).
+ * device; a driver never answers itself (C13). Nobody else runs before it is delivered: a detach meanwhile could not drain it (C4).
  * @returns 0: it waits, is with a handler, or has been answered FAILURE because the handler could not take it; -EINVAL: nobody handles
  * faults there, answered INVALID; -ENOMEM: a request that is not the last was lost
  */
 export function reportDeviceFault(device: Device, request: PageRequest): number {
-  device.group?.core.sim.point('page request');
-  return reportDeviceFaultNow(device, request);
-}
-
-/** The same for a driver's task that has just let others run: it has read the request, and nobody detaches before it is delivered. */
-export function reportDeviceFaultNow(device: Device, request: PageRequest): number {
   const { faultParam: param } = device;
   const isLast = (request.flags & PageRequestFlags.LAST_PAGE) !== 0;
   const way = device.pageRequestsPaused ? undefined : findWay(device, request);

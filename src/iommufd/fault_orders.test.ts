@@ -223,7 +223,7 @@ describe('page faults and what happens to them meanwhile (C4, C5, C8, C10, C13)'
     '%s, in every order',
     TIME,
     (_, names) => {
-      expect(cross(names, { maxRuns: 1_000_000 })).toBeGreaterThan(100);
+      expect(cross(names, { maxRuns: 1_000_000 })).toBeGreaterThan(50);
     },
   );
 
@@ -243,7 +243,7 @@ describe('page faults and what happens to them meanwhile (C4, C5, C8, C10, C13)'
     FaultQueue.prototype.respondAutomatically = () => undefined;
     try {
       expect(() => exploreOrThrow(among('device', 'reader', 'replacer', 'clock'))).toThrow(
-        /a queue still has a fault\n {2}device: start\n {2}device: the last of the group\n/,
+        /outlives the replace \(C5\)\n {2}device: start\n {2}device: the last of the group\n {2}replacer: start\n/,
       );
     } finally {
       FaultQueue.prototype.respondAutomatically = respondAutomatically;

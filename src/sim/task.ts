@@ -48,6 +48,12 @@ export function delay(ns: number): Delay {
   return new Delay(ns);
 }
 
+/** A body that does what a plain function does, all of it in its first step. */
+export function* inOneStep<R>(act: () => R): Body<R> {
+  yield* [];
+  return act();
+}
+
 /** An operation that runs beside the foreground: an interrupt thread, a work item, a hardware engine, a client. */
 export interface Task<R = void> extends Holder {
   readonly isDone: boolean;

@@ -2,7 +2,7 @@
 import { Errno } from '../../base/errno.ts';
 import { NO_PASID } from '../../iommu/device.ts';
 import { PagePerm, PageRequestFlags, PageResponseCode } from '../../iommu/fault.ts';
-import { IopfQueue, reportDeviceFaultNow } from '../../iommu/io_pgfault.ts';
+import { IopfQueue, reportDeviceFault } from '../../iommu/io_pgfault.ts';
 import type { InterruptMessage } from '../../kernel/hardware.ts';
 import { FRAME_SIZE } from '../../memory/frame.ts';
 import type { Body } from '../../sim/task.ts';
@@ -211,7 +211,7 @@ export class PageRequests {
   #report(info: DeviceInfo, request: PageRequestDescriptor): void {
     const { pasid, group, read, write, execute, privileged, address, privateData } = request;
     if (wantsAnswer(request) && pasid !== undefined) info.groupsWithPasid.add(group);
-    reportDeviceFaultNow(info.device, {
+    reportDeviceFault(info.device, {
       flags:
         (pasid === undefined ? 0 : PageRequestFlags.PASID_VALID | PageRequestFlags.NEEDS_PASID) |
         (wantsAnswer(request) ? PageRequestFlags.LAST_PAGE : 0) |
