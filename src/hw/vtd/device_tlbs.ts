@@ -43,7 +43,10 @@ export class DeviceTlbs {
   sent = 0;
   readonly #clock: Clock;
   readonly #listener: DeviceTlbListener;
+  /** By requester and ITag. */
   readonly #pending = new Map<number, (Pending | undefined)[]>();
+  /** How many of them are out: mostly none, and then nothing is looked for. */
+  #count = 0;
 
   constructor(clock: Clock, listener: DeviceTlbListener) {
     this.#clock = clock;
@@ -53,13 +56,14 @@ export class DeviceTlbs {
   /** The number of the oldest; Infinity where there is none. */
   get oldest(): number {
     let oldest = Infinity;
+    if (this.#count === 0) return oldest;
     for (const one of this.#out()) if (one.number < oldest) oldest = one.number;
     return oldest;
   }
 
   /** Whether another one may be out. */
   canSend({ sid, most, physical }: DeviceTlbRequest): boolean {
-    if (this.#pending.size === 0) return true;
+    if (this.#count === 0) return true;
     let out = 0;
     for (const one of this.#out()) if (one.physical === physical) out++;
     const tags = this.#pending.get(sid);
@@ -76,9 +80,11 @@ export class DeviceTlbs {
       ...{ physical, number: ++this.sent, seen: 0 },
       timer: this.#clock.after(TIMEOUT, () => {
         tags[itag] = undefined;
+        this.#count--;
         this.#listener.timedOut(sid);
       }),
     };
+    this.#count++;
     this.send(sid, { itag, pasid, range, global });
   }
 
@@ -95,6 +101,7 @@ export class DeviceTlbs {
       }
       if (++pending.seen < count) continue;
       tags[itag] = undefined;
+      this.#count--;
       this.#clock.cancel(pending.timer);
     }
     if (isStray) this.#listener.stray(sid);
@@ -103,6 +110,7 @@ export class DeviceTlbs {
   reset(): void {
     for (const one of this.#out()) this.#clock.cancel(one.timer);
     this.#pending.clear();
+    this.#count = 0;
   }
 
   *#out(): Iterable<Pending> {
