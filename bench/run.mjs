@@ -20,6 +20,13 @@ import { goals } from './goals.mjs';
 const here = fileURLToPath(new URL('.', import.meta.url));
 const iommulator = join(here, '../bin/iommulator');
 const runUnder = [iommulator, 'run', '--'];
+/** Machines whose device faults. */
+const FAULTING = ['page-faults', 'vtd-page-faults'];
+/** Rows that have no goal and are worth seeing beside those that have. */
+const COMPARED = [
+  '(C supervisor, 64-byte ioctl)',
+  ...FAULTING.map((machine) => `${machine}: doorbell to end of DMA`),
+];
 const uapi = join(here, '../examples/first_dma/uapi.h');
 
 /** @typedef {{ count: number, min: number, p50: number, p99: number } | { missing: string }} Figure */
@@ -200,6 +207,12 @@ async function main() {
     figures.set(name, figure);
   progress('a device');
   for (const { name, figure } of rowsOf([...runUnder, build('edu')])) figures.set(name, figure);
+  progress('a device that faults');
+  const pageRequest = build('page_request');
+  for (const machine of FAULTING) {
+    const command = [iommulator, 'run', '--machine', machine, '--', pageRequest, `${machine}: `];
+    for (const { name, figure } of rowsOf(command)) figures.set(name, figure);
+  }
   progress('calls with many areas');
   await measureAreas(build('areas'), values.quick ? 10_000 : 1_000_000);
 
@@ -213,7 +226,7 @@ async function main() {
   for (const goal of goals) {
     const unmeasured = goal.name.endsWith('areas')
       ? tooMany
-      : goal.name.startsWith('edu ')
+      : /^edu |page-faults: /.test(goal.name)
         ? undefined
         : reason;
     printRow(goal.name, figures.get(goal.name) ?? unmeasured, goal);
@@ -222,7 +235,7 @@ async function main() {
   if (values.all) {
     console.log('\nwithout a goal');
     for (const [name, figure] of others) printRow(name, figure);
-  } else printRow('(C supervisor, 64-byte ioctl)', figures.get('(C supervisor, 64-byte ioctl)'));
+  } else for (const name of COMPARED) printRow(name, figures.get(name));
   if (values.json !== undefined)
     writeFileSync(values.json, `${JSON.stringify(Object.fromEntries(figures), null, 1)}\n`);
 }
