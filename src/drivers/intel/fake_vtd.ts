@@ -232,9 +232,13 @@ export class FakeVtd implements Hardware {
 
   /** Words of memory as the hardware sees them. */
   words(address: bigint, count: number): number[] {
+    return this.#wordsAt(Number(address), count);
+  }
+
+  #wordsAt(address: number, count: number): number[] {
     const { ram } = this.mem;
-    const frame = Number(address / BigInt(FRAME_SIZE));
-    const lane = ram.laneOf(frame) + Number(address % BigInt(FRAME_SIZE)) / 4;
+    const frame = Math.floor(address / FRAME_SIZE);
+    const lane = ram.laneOf(frame) + (address % FRAME_SIZE) / 4;
     const lanes = ram.lanesOf(frame);
     const words: number[] = [];
     for (let at = lane; at < lane + count; at++) words.push(lanes[at] ?? 0);
@@ -301,10 +305,11 @@ export class FakeVtd implements Hardware {
     const base = this.#wide.get(IQA) ?? 0n;
     const bytes = (base & 0x800n) !== 0n ? 32 : 16;
     const size = 256 * bytes;
+    const queue = Number(base & ~0xfffn);
     let count = 0;
     for (let head = this.#read32(IQH); head !== this.#read32(IQT); head = (head + bytes) % size) {
       if (this.isDead || this.holds || (this.#read32(FSTS) & (IQE | ITE | ICE)) !== 0) return;
-      const words = this.words((base & ~0xfffn) + BigInt(head), bytes / 4);
+      const words = this.#wordsAt(queue + head, bytes / 4);
       if (this.refusesNext) {
         this.refusesNext = false;
         this.#narrow.set(FSTS, this.#read32(FSTS) | IQE);
