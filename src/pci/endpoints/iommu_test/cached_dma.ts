@@ -1,62 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 import { FRAME_SIZE } from '../../../memory/frame.ts';
 import type { Body } from '../../../sim/task.ts';
-import type { AddressTranslationCache, CachedTranslation } from '../../atc.ts';
+import type { CachedTranslation } from '../../atc.ts';
 import { ATS_PAGE, decodeEntry } from '../../ats_entry.ts';
 import type { PasidPrefix } from '../../ats_messages.ts';
 import { DmaCause } from '../../dma.ts';
-import type { PciFunction } from '../../function.ts';
 import type { DmaAccess } from '../../translator.ts';
+import { type Job, type Outcome, pageOf } from './job.ts';
 import { State } from './registers.ts';
-
-/** A DMA or a translation as software described it. */
-export interface Job {
-  readonly slot: number;
-  readonly address: bigint;
-  readonly length: number;
-  /** In the buffer. */
-  readonly offset: number;
-  readonly pasid: PasidPrefix | undefined;
-  readonly group: number;
-  readonly pageFlags: number;
-  /** What goes along with the last page request of its group. */
-  readonly privateData: bigint | undefined;
-}
-
-/** How a step of a job ended, and at which address where it failed. */
-export interface Outcome {
-  readonly state: State;
-  readonly at: bigint;
-}
-
-export const pageOf = (address: bigint): bigint => address - (address % ATS_PAGE);
+import type { TestDevice } from './test_device.ts';
 
 /** DMA by translated addresses, out of the function's own cache. */
 export class CachedDma {
-  readonly atc: AddressTranslationCache;
   /** The last entry that ATS gave, as it came. */
   lastEntry = 0n;
-  readonly #fn: () => PciFunction;
-  readonly #buffer: () => Uint8Array;
+  readonly #device: TestDevice;
 
-  constructor(
-    atc: AddressTranslationCache,
-    parts: { readonly fn: () => PciFunction; readonly buffer: () => Uint8Array },
-  ) {
-    this.atc = atc;
-    this.#fn = parts.fn;
-    this.#buffer = parts.buffer;
+  constructor(device: TestDevice) {
+    this.#device = device;
   }
 
   /** Asks for the translation of an address and keeps it. */
   ask(address: bigint, access: DmaAccess, pasid: PasidPrefix | undefined): Outcome {
     const request = { pasid, iova: pageOf(address), noWrite: access === 'read' };
-    const answer = this.#fn().atsPort.requestTranslation(request);
+    const answer = this.#device.function.atsPort.requestTranslation(request);
     if (typeof answer === 'string') return { state: State.OFF, at: address };
     if (answer.status !== 'SUCCESS') return { state: State.REFUSED, at: address };
     this.lastEntry = answer.entry;
     const entry = decodeEntry(answer.entry);
-    this.atc.insert(pasid?.value, address, entry);
+    this.#device.atc.insert(pasid?.value, address, entry);
     const isAllowed = access === 'read' ? entry.read : entry.write;
     const isExecuted = !pasid?.execute || access === 'write' || entry.execute;
     return { state: isAllowed && isExecuted ? State.DONE : State.NOT_PRESENT, at: address };
@@ -103,7 +75,7 @@ export class CachedDma {
 
   #find(job: Job, page: bigint, access: DmaAccess): CachedTranslation | undefined {
     const execute = access === 'read' && job.pasid?.execute === true;
-    return this.atc.find(job.pasid?.value, page, access, execute);
+    return this.#device.atc.find(job.pasid?.value, page, access, execute);
   }
 
   #transfer(job: Job, access: DmaAccess, used: readonly CachedTranslation[]): Outcome {
@@ -117,9 +89,12 @@ export class CachedDma {
         frame: Number(physical / BigInt(FRAME_SIZE)),
         offset: Number(physical % BigInt(FRAME_SIZE)),
       };
-      const part = this.#buffer().subarray(job.offset + done, job.offset + done + bytes);
+      const part = this.#device.edu.dma.buffer.subarray(
+        job.offset + done,
+        job.offset + done + bytes,
+      );
       const pasid = job.pasid?.value ?? 0;
-      const fault = this.#fn().dma.translated(access, where, part, { iova: at, pasid });
+      const fault = this.#device.function.dma.translated(access, where, part, { iova: at, pasid });
       if (fault) {
         const isOff = fault.cause === DmaCause.BUS_MASTER_OFF;
         return { state: isOff ? State.OFF : State.REFUSED, at };

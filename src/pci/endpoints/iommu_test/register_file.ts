@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type AccessWidth, allOnes, type BarHandler } from '../../bar.ts';
 import type { GroupResponseMessage } from '../../ats_messages.ts';
-import type { Job } from './cached_dma.ts';
+import type { Job } from './job.ts';
 import {
   IDENTIFICATION,
   PageFlag,
