@@ -1,99 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-import { NO_PASID } from './access.ts';
-import { Access } from './access.ts';
+import { Access, NO_PASID } from './access.ts';
+import { Binding, Context, type RequesterContext } from './binding.ts';
 import type { Capabilities } from './capabilities.ts';
-import {
-  Fault,
-  LEGACY_REASONS,
-  SCALABLE_REASONS,
-  type SecondStageReasons,
-} from './fault_reasons.ts';
+import { Fault, SCALABLE_REASONS } from './fault_reasons.ts';
 import { Pgtt } from './iotlb.ts';
 import type { PhysicalMemory } from './physical_memory.ts';
+
+const CONTEXT_LINES = 256;
+const PASID_LINES = 1024;
 
 /**
  * From a requester (and PASID) to how it is translated: root, context, PASID directory and PASID table entries, and the caches of the
  * last two: VTD-5.10 §9.1 to VTD-5.10 §9.6. What Linux writes although a unit without second stage has it reserved, AW of a PASID entry,
  * is let pass.
  */
-
-/** How requests of one requester and PASID are translated, or why not. */
-export class Binding {
-  readonly sid: number;
-  /** What a PASID cache invalidation calls it. */
-  readonly pasid: number;
-  did = 0;
-  pgtt: number = Pgtt.SECOND;
-  /** Tags of the IOTLB: did | pgtt << 16, and the PASID; -1 in legacy mode. */
-  tag = 0;
-  tlbPasid = -1;
-  /** Not 0: refused. */
-  fault = 0;
-  /** Faults from here on are not recorded. */
-  fpd = false;
-  /** What its requests ask for in addition, as RID_PRIV says. */
-  addedAccess = 0;
-  reasons: SecondStageReasons = LEGACY_REASONS;
-  snoopsWalk = true;
-  /** Accesses snoop whatever they ask for. */
-  forcesSnoop = false;
-  ssTop = 0;
-  ssLevels = 0;
-  /** Pages below which an input address of the second stage is. */
-  ssEnd = 0;
-  ssade = false;
-  fsTop = 0;
-  fsLevels = 4;
-  sre = false;
-  ere = false;
-  wpe = false;
-  eafe = false;
-  /** Requests that come translated, or ask for translations, are served. */
-  allowsAts = false;
-
-  constructor(sid: number, pasid: number) {
-    this.sid = sid;
-    this.pasid = pasid;
-  }
-}
-
-/** What a context entry alone says of a requester. */
-export interface RequesterContext {
-  /** Not 0: why it has no entry. */
-  readonly fault: number;
-  readonly fpd: boolean;
-  /** Translation requests and translated requests are served (DTE, or TT 1). */
-  readonly ats: boolean;
-  /** Requests with PASID are (PASIDE). */
-  readonly pasids: boolean;
-  /** Page requests are (PRE). */
-  readonly pages: boolean;
-}
-
-/** A context entry, as the context cache has it. */
-class Context implements RequesterContext {
-  readonly sid: number;
-  did = 0;
-  fault = 0;
-  fpd = false;
-  /** Of legacy mode. */
-  binding: Binding | undefined = undefined;
-  directory = 0;
-  directoryEntries = 0;
-  ridPasid = 0;
-  ridPriv = false;
-  pasids = false;
-  ats = false;
-  pages = false;
-
-  constructor(sid: number) {
-    this.sid = sid;
-  }
-}
-
-const CONTEXT_LINES = 256;
-const PASID_LINES = 1024;
-
 export class Bindings {
   readonly #caps: Capabilities;
   readonly #memory: PhysicalMemory;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { toBigint } from '../../base/u64.ts';
-import type { Binding, Bindings } from './bindings.ts';
+import type { Binding } from './binding.ts';
+import type { Bindings } from './bindings.ts';
 import type { Capabilities } from './capabilities.ts';
 import type { DeviceTlbRequest, DeviceTlbs } from './device_tlbs.ts';
 import { type InvalidationWords, invalidationWords } from './invalidation_text.ts';

@@ -8,7 +8,8 @@ import {
 } from '../../pci/ats_messages.ts';
 import { type Body, until } from '../../sim/task.ts';
 import { Access, NO_PASID } from './access.ts';
-import type { Binding, Bindings } from './bindings.ts';
+import type { Binding } from './binding.ts';
+import type { Bindings } from './bindings.ts';
 import type { Capabilities } from './capabilities.ts';
 import { EventInterrupt, type FaultLog, type SendMessage } from './fault_log.ts';
 import { Fault, isQualified } from './fault_reasons.ts';

@@ -3,7 +3,8 @@ import { hi as hiOf, lo as loOf } from '../../base/u64.ts';
 import { encodeEntry } from '../../pci/ats_entry.ts';
 import type { TranslationCompletion, TranslationRequest } from '../../pci/ats_messages.ts';
 import { Access, NO_PASID } from './access.ts';
-import type { Binding, Bindings } from './bindings.ts';
+import type { Binding } from './binding.ts';
+import type { Bindings } from './bindings.ts';
 import { Fault, type FaultName } from './fault_reasons.ts';
 import { Pgtt } from './iotlb.ts';
 

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 import { hi as hiOf, lo as loOf, toBigint } from '../../base/u64.ts';
-import type { Hardware, InterruptMessage } from '../../kernel/hardware.ts';
+import type { Hardware } from '../../kernel/hardware.ts';
 import type { TranslationCompletion, TranslationRequest } from '../../pci/ats_messages.ts';
 import type { Ram } from '../../memory/ram.ts';
 import type { Sim } from '../../sim/sim.ts';
-import { type Body, until } from '../../sim/task.ts';
 import { Access, Allows, NO_PASID } from './access.ts';
-import { type Binding, Bindings } from './bindings.ts';
+import type { Binding } from './binding.ts';
+import { Bindings } from './bindings.ts';
 import type { Capabilities } from './capabilities.ts';
+import { Commands } from './commands.ts';
 import { Fault, isQualified } from './fault_reasons.ts';
 import { DeviceTlbs } from './device_tlbs.ts';
 import { type ExplainedRequest, explainRequest, type Explanation } from './explain.ts';
 import { FaultLog } from './fault_log.ts';
+import { Interrupts } from './interrupts.ts';
 import { Invalidation } from './invalidation.ts';
 import { Iotlb, Pgtt } from './iotlb.ts';
 import { PageRequestQueue } from './page_requests.ts';
@@ -22,9 +24,6 @@ import { Offset } from './registers.ts';
 import { type Lookup, TranslationRequests } from './translation_requests.ts';
 import { Walker, refusalOf } from './walker.ts';
 
-const [TE, SRTP, WBF, QIE, IRE, SIRTP, CFI] = [
-  0x8000_0000, 0x4000_0000, 0x0800_0000, 0x0400_0000, 0x0200_0000, 0x0100_0000, 0x0080_0000,
-];
 /** Addresses 0xfee00000 to 0xfeefffff are interrupts' (VTD-5.10 §3.15). */
 const INTERRUPT_MIB = 0xfee;
 const isOfInterrupts = (page: number): boolean => page >= 0xfee00 && page <= 0xfeeff;
@@ -74,10 +73,8 @@ export class VtdUnit implements Lookup {
   readonly #log: FaultLog;
   readonly #queue: InvalidationQueue;
   readonly #translationRequests: TranslationRequests;
-  readonly #handlers = new Map<number, () => void>();
-  readonly #messages: { readonly lo: number; readonly hi: number; readonly data: number }[] = [];
-  #vectors = 0;
-  #translates = false;
+  readonly #interrupts = new Interrupts();
+  readonly #commands: Commands;
   /** The last look went to tables. */
   #hasWalked = false;
   /** Told of each access that is let through; costs nothing while nobody listens. It must change nothing. */
@@ -92,8 +89,7 @@ export class VtdUnit implements Lookup {
     this.#registers = new RegisterFile(caps);
     this.#bindings = new Bindings(caps, this.memory);
     this.#walker = new Walker(caps, this.memory);
-    const send = (lo: number, hi: number, data: number): void =>
-      void this.#messages.push({ lo, hi, data });
+    const send = this.#interrupts.send.bind(this.#interrupts);
     this.#log = new FaultLog(this.#registers, caps, send);
     this.deviceTlbs = new DeviceTlbs(sim.clock, {
       timedOut: (sid) => this.#queue.timedOut(sid),
@@ -101,7 +97,7 @@ export class VtdUnit implements Lookup {
     });
     this.pageRequests = new PageRequestQueue({
       ...{ registers: this.#registers, memory: this.memory, caps, bindings: this.#bindings },
-      ...{ log: this.#log, send, isOn: () => this.#translates },
+      ...{ log: this.#log, send, isOn: () => this.#commands.translates },
       forget: (binding, page) => this.invalidation.forgetPage(binding, page),
     });
     this.invalidation = new Invalidation(caps, this.#bindings, this.#iotlb, this.#walker, this);
@@ -109,12 +105,16 @@ export class VtdUnit implements Lookup {
       ...{ invalidation: this.invalidation, deviceTlbs: this.deviceTlbs },
       ...{ pageRequests: this.pageRequests, log: this.#log, send, mode: this.#bindings },
     });
+    this.#commands = new Commands({
+      ...{ caps, registers: this.#registers, bindings: this.#bindings, log: this.#log },
+      ...{ invalidation: this.invalidation, queue: this.#queue },
+    });
     this.#translationRequests = new TranslationRequests(this.#bindings, this);
     this.hardware = this.#hardware();
     sim.spawn(`${name} queue`, this.#queue.body(), { daemon: true });
     if (caps.hasPageRequests)
       sim.spawn(`${name} page requests`, this.pageRequests.body(), { daemon: true });
-    sim.spawn(`${name} interrupts`, this.#deliver(), { daemon: true });
+    sim.spawn(`${name} interrupts`, this.#interrupts.body(), { daemon: true });
   }
 
   /**
@@ -123,7 +123,7 @@ export class VtdUnit implements Lookup {
    */
   translate(sid: number, pasid: number, lo: number, hi: number, access: number): number {
     const page = hi * 2 ** 20 + (lo >>> 12);
-    if (!this.#translates) return page;
+    if (!this.#commands.translates) return page;
     const binding = this.#bindings.find(sid, pasid);
     if (binding.fault !== 0 || access > Access.WRITE || binding.addedAccess !== 0) {
       return this.#translateOdd(binding, pasid, lo, hi, access);
@@ -149,7 +149,7 @@ export class VtdUnit implements Lookup {
 
   /** A translation request (ATS) of a function. While translation is off there is nobody to serve it. */
   requestTranslation(sid: number, request: TranslationRequest): TranslationCompletion {
-    if (!this.#translates) return { status: 'UNSUPPORTED_REQUEST' };
+    if (!this.#commands.translates) return { status: 'UNSUPPORTED_REQUEST' };
     return this.#translationRequests.answer(sid, request);
   }
 
@@ -158,7 +158,7 @@ export class VtdUnit implements Lookup {
     const { root, isScalable } = this.#bindings;
     const { memory } = this;
     return explainRequest(
-      { memory, root: this.#translates ? root : undefined, isScalable },
+      { memory, root: this.#commands.translates ? root : undefined, isScalable },
       request,
     );
   }
@@ -348,14 +348,7 @@ export class VtdUnit implements Lookup {
         ram: this.memory.ram,
         flush: (frame, byte, bytes) => this.memory.flush(frame, byte, bytes),
       },
-      irq: {
-        request: (handler) => {
-          const message = { address: 0xfee0_0000n, data: ++this.#vectors };
-          this.#handlers.set(message.data, handler);
-          return message;
-        },
-        release: (message: InterruptMessage) => void this.#handlers.delete(message.data),
-      },
+      irq: this.#interrupts,
       clock: this.#clock(),
       reset: () => this.reset(),
     };
@@ -379,30 +372,21 @@ export class VtdUnit implements Lookup {
     this.pageRequests.reset();
     this.#bindings.setRoot(0, 0);
     this.invalidation.all();
-    this.#messages.length = 0;
-    this.#translates = false;
-  }
-
-  *#deliver(): Body {
-    for (;;) {
-      yield until('an interrupt', () => this.#messages.length > 0);
-      const message = this.#messages.shift();
-      if (message?.lo === 0xfee0_0000 && message.hi === 0) this.#handlers.get(message.data)?.();
-      yield 'an interrupt was delivered';
-    }
+    this.#interrupts.reset();
+    this.#commands.translates = false;
   }
 
   #write(offset: number, value: number): void {
     const registers = this.#registers;
     if (offset === Offset.GCMD) {
-      this.#command(value);
+      this.#commands.global(value);
       return;
     }
     const held = registers.get(offset);
     registers.write(offset, value);
     const { iotlbAt, recordsAt, records } = this.caps;
-    if (offset === Offset.CCMD + 4) this.#contextCommand(value);
-    else if (offset === iotlbAt + 12) this.#iotlbCommand(value);
+    if (offset === Offset.CCMD + 4) this.#commands.context(value);
+    else if (offset === iotlbAt + 12) this.#commands.iotlb(value);
     else if (offset === Offset.FECTL) this.#log.event.controlWritten();
     else if (offset === Offset.IECTL) this.#queue.event.controlWritten();
     else if (offset === Offset.ICS && (value & held & 1) !== 0) this.#queue.event.withdraw();
@@ -414,64 +398,5 @@ export class VtdUnit implements Lookup {
       const isOn = this.caps.hasProtectedRegions && (value & 0x8000_0000) !== 0;
       registers.set(offset, isOn ? 0x8000_0001 : 0);
     } else if (offset >= recordsAt && offset < recordsAt + records * 16) this.#log.update();
-  }
-
-  /** GCMD: each bit that differs from the status is a command; a one-shot bit always is. */
-  #command(value: number): void {
-    const registers = this.#registers;
-    let status = registers.get(Offset.GSTS);
-    if ((value & SRTP) !== 0) {
-      const lo = registers.get(Offset.RTADDR);
-      this.#bindings.setRoot(
-        (lo >>> 10) & 3,
-        registers.get(Offset.RTADDR + 4) * 2 ** 20 + (lo >>> 12),
-      );
-      if (this.caps.clearsOnSrtp) this.invalidation.all();
-      status |= SRTP;
-    }
-    // The write buffer is empty before anybody can ask.
-    if ((value & WBF) !== 0) status &= ~WBF;
-    if (this.caps.hasQueue && ((value ^ status) & QIE) !== 0) {
-      this.#queue.turn((value & QIE) !== 0);
-      status = (status & ~QIE) | (value & QIE);
-    }
-    // Interrupt remapping is not modelled: its switches read back, no interrupt changes.
-    if ((value & SIRTP) !== 0) status |= SIRTP;
-    status = (status & ~(IRE | CFI)) | (value & (IRE | CFI));
-    const isTurnedOff = (status & ~value & TE) !== 0;
-    status = (status & ~TE) | (value & TE);
-    this.#translates = (status & TE) !== 0;
-    // VTD-5.10 §11.4.4.1; VTD-5.10 §7.2.1.
-    if (isTurnedOff && this.caps.isScalable) this.invalidation.all();
-    if ((status & (TE | IRE)) === 0) this.#log.reset();
-    registers.set(Offset.GSTS, status);
-  }
-
-  /** Registers invalidate in legacy mode only, and not while the queue is on: there software must not, and it comes to nothing here. */
-  get #ignoresRegisters(): boolean {
-    return this.#queue.isOn || !this.#bindings.isLegacy;
-  }
-
-  /** CCMD, by its high half: ICC is bit 63 (VTD-5.10 §11.4.6.1). */
-  #contextCommand(value: number): void {
-    if ((value & 0x8000_0000) === 0) return;
-    const low = this.#registers.get(Offset.CCMD);
-    const asked = (value >>> 29) & 3;
-    const done = this.#ignoresRegisters
-      ? 0
-      : this.invalidation.context(asked, low & 0xffff, low >>> 16, value & 3);
-    this.#registers.set(Offset.CCMD + 4, (value & 0x6000_0000) | (done << 27));
-  }
-
-  /** IOTLB_REG, by its high half: IVT is bit 63 (VTD-5.10 §11.4.6.3). */
-  #iotlbCommand(value: number): void {
-    if ((value & 0x8000_0000) === 0) return;
-    const { iotlbAt } = this.caps;
-    const [lo, hi] = [this.#registers.get(iotlbAt), this.#registers.get(iotlbAt + 4)];
-    const asked = (value >>> 28) & 3;
-    const done = this.#ignoresRegisters
-      ? 0
-      : this.invalidation.iotlb(asked, value & 0xffff, lo, hi);
-    this.#registers.set(iotlbAt + 12, (value & 0x3003_ffff) | (done << 25));
   }
 }

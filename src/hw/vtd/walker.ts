@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Access, Allows } from './access.ts';
-import type { Binding } from './bindings.ts';
+import type { Binding } from './binding.ts';
 import type { Capabilities } from './capabilities.ts';
 import { Fault } from './fault_reasons.ts';
 import { Pgtt, type Scope } from './iotlb.ts';
