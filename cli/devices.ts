@@ -9,6 +9,8 @@ import { engineTimers } from './engine_timers.ts';
 const MISC_MAJOR = 10;
 /** Linux takes a free one; the highest of those that it hands out to drivers that ask is what a small machine shows. */
 const VFIO_MAJOR = 511;
+/** Of VFIO's groups, likewise. */
+const VFIO_GROUP_MAJOR = 510;
 
 /**
  * The device nodes that a program finds without devices of VFIO. Modes are those that the kernel gives before udev changes them.
@@ -32,7 +34,7 @@ export const devicesOf = (iommufd: Iommufd): readonly Device[] => [
 
 /** Everything that a program finds of a machine: nodes, VFIO devices, sysfs. vfio-pci is the driver of every PCI function. */
 export function serve(machine: Machine): Served {
-  const { cdevs } = machine.vfio;
+  const { cdevs, groups } = machine.vfio;
   const devices = [
     ...devicesOf(machine.iommufd),
     ...cdevs.map((cdev): Device => {
@@ -41,6 +43,14 @@ export function serve(machine: Machine): Served {
         mode: 0o600,
         rdev: { major: VFIO_MAJOR, minor: cdev.minor },
         open: (task) => cdev.openDevice(task),
+      };
+    }),
+    ...groups.map((group): Device => {
+      return {
+        path: group.path,
+        mode: 0o600,
+        rdev: { major: VFIO_GROUP_MAJOR, minor: group.minor },
+        open: () => group.open(),
       };
     }),
   ];
@@ -52,6 +62,7 @@ export function serve(machine: Machine): Served {
   });
   const tree = sysfsTree(
     functions,
+    groups.map(({ name, minor }) => ({ name, major: VFIO_GROUP_MAJOR, minor })),
     devices.map(({ path }) => path),
   );
   const { sim, faults } = machine.iommufd;

@@ -23,6 +23,14 @@ export interface SysfsFunction {
   readonly translationStruct?: (() => string) | undefined;
 }
 
+/** A group of VFIO. */
+export interface SysfsGroup {
+  /** `0`: that of the IOMMU group. */
+  readonly name: string;
+  readonly major: number;
+  readonly minor: number;
+}
+
 const DRIVER = '/sys/bus/pci/drivers/vfio-pci';
 /** BARs and the expansion ROM. */
 const RESOURCES = 7;
@@ -50,7 +58,11 @@ const domainNames = new Map<number, string>([
 ]);
 
 /** The tree of a machine; `nodes` are the device nodes that clients can open. */
-export function sysfsTree(functions: readonly SysfsFunction[], nodes: readonly string[]): FileTree {
+export function sysfsTree(
+  functions: readonly SysfsFunction[],
+  vfioGroups: readonly SysfsGroup[],
+  nodes: readonly string[],
+): FileTree {
   const builder = new TreeBuilder();
   for (const path of nodes) {
     const folder = path.slice(0, path.lastIndexOf('/'));
@@ -73,6 +85,7 @@ export function sysfsTree(functions: readonly SysfsFunction[], nodes: readonly s
   }
   for (const group of groups) addGroup(builder, group, functions);
   for (const iommu of iommus) addIommu(builder, iommu, functions);
+  for (const group of vfioGroups) addVfioGroup(builder, group);
   return builder.tree;
 }
 
@@ -126,17 +139,37 @@ function addCdev(builder: TreeBuilder, one: SysfsFunction, home: string): void {
   const place = `${home}/vfio-dev/${cdev}`;
   builder.directory(`${home}/vfio-dev`);
   builder.directory(place);
-  builder.file(`${place}/dev`, `${major}:${minor}\n`);
-  builder.file(
-    `${place}/uevent`,
-    `MAJOR=${major}\nMINOR=${minor}\nDEVNAME=vfio/devices/${cdev}\n`,
-    0o644,
-  );
   builder.link(`${place}/device`, `../../../${one.fn.bdf}`);
-  builder.link(`${place}/subsystem`, way(place, '/sys/class/vfio-dev'));
   builder.link(`/sys/class/vfio-dev/${cdev}`, way('/sys/class/vfio-dev', place));
+  addNode(builder, place, { class: 'vfio-dev', node: `vfio/devices/${cdev}`, major, minor });
+}
+
+/** `/dev/vfio/0`: no device of a bus. */
+function addVfioGroup(builder: TreeBuilder, { name, major, minor }: SysfsGroup): void {
+  const place = `/sys/devices/virtual/vfio/${name}`;
+  builder.directory(place);
+  builder.link(`/sys/class/vfio/${name}`, way('/sys/class/vfio', place));
+  addNode(builder, place, { class: 'vfio', node: `vfio/${name}`, major, minor });
+}
+
+/** What a folder of sysfs says of a character device, and the ways to both by its number. */
+function addNode(
+  builder: TreeBuilder,
+  place: string,
+  what: {
+    readonly class: string;
+    /** Below /dev. */
+    readonly node: string;
+    readonly major: number;
+    readonly minor: number;
+  },
+): void {
+  const { node, major, minor } = what;
+  builder.file(`${place}/dev`, `${major}:${minor}\n`);
+  builder.file(`${place}/uevent`, `MAJOR=${major}\nMINOR=${minor}\nDEVNAME=${node}\n`, 0o644);
+  builder.link(`${place}/subsystem`, way(place, `/sys/class/${what.class}`));
   builder.link(`/sys/dev/char/${major}:${minor}`, way('/sys/dev/char', place));
-  builder.link(`/dev/char/${major}:${minor}`, `../vfio/devices/${cdev}`);
+  builder.link(`/dev/char/${major}:${minor}`, `../${node}`);
 }
 
 const groupPath = (group: IommuGroup): string => `/sys/kernel/iommu_groups/${group.id}`;

@@ -9,7 +9,8 @@ const vfio = new URL('../dist/src/vfio/', import.meta.url);
 const { ioctlOps, vfioOps } = await import(new URL('ioctls.js', engine).href);
 const { testOps } = await import(new URL('selftest.js', engine).href);
 const { deviceOps } = await import(new URL('ioctls.js', vfio).href);
-const text = supportText({ ioctlOps, vfioOps, deviceOps, testOps });
+const { groupOps } = await import(new URL('group_ioctls.js', vfio).href);
+const text = supportText({ ioctlOps, vfioOps, deviceOps, groupOps, testOps });
 
 if (!process.argv.includes('--check')) writeFileSync(page, text);
 else if (readFileSync(page, 'utf8') !== text) {

@@ -34,7 +34,7 @@ export interface IoctlCall {
 export function ioctlText({ fd, cmd, arg, result }: IoctlCall, style: Style): string {
   const { call } = result;
   const name = call?.name ?? ioctlNumberText(cmd);
-  let argument = argumentText(name, arg);
+  let argument = call?.argument ?? argumentText(name, arg);
   // With no bytes recorded the structure could not be read, and its address is all there is to show.
   if (call?.type && call.before.length > 0) {
     const { type, before, after, arrays } = call;

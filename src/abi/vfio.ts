@@ -13,6 +13,7 @@ export * from './vfio_cmd.ts';
 export * from './vfio_cdev.ts';
 export * from './vfio_device.ts';
 export * from './vfio_feature.ts';
+export * from './vfio_group.ts';
 export * from './vfio_info_cap.ts';
 export * from './vfio_irq.ts';
 export * from './vfio_region.ts';

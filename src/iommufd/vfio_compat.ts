@@ -26,7 +26,7 @@ import { Prot } from '../iommu/domain.ts';
 import type { Task } from '../kernel/task.ts';
 import { type Call, checkReserved, copyFromUser, copyToUser } from './call.ts';
 import type { Context } from './context.ts';
-import type { Ioas } from './ioas.ts';
+import { Ioas } from './ioas.ts';
 import { mapUserPages, unmapIova } from './ioas_map.ts';
 import type { IoPagetable } from './io_pagetable.ts';
 import { hex, IOVA_LAST } from './iova.ts';
@@ -39,6 +39,15 @@ export function compatIoas(context: Context): Ioas {
     'ENODEV',
     'no IOAS stands in for the VFIO container: set one with IOMMU_VFIO_IOAS, or attach a group',
   );
+}
+
+/** Makes a container's address space where there is none, for a group that is put into it. Throws ENOMEM. */
+export function ensureCompatIoas(context: Context): void {
+  const ioas = new Ioas(context.iommufd);
+  context.objects.reserve(ioas);
+  if (context.vfioIoas && context.vfioIoas.users > 0) return context.objects.abort(ioas);
+  context.vfioIoas = ioas;
+  context.objects.finalize(ioas);
 }
 
 /** IOMMU_VFIO_IOAS */

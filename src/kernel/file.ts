@@ -61,6 +61,8 @@ export interface CallRecord {
   readonly after: Uint8Array;
   /** By field: what is behind the structure's pointers to arrays after the call, at most its first elements. */
   readonly arrays?: ReadonlyMap<string, Uint8Array>;
+  /** What the argument is or points to, as people write it, where that is no structure: `"0000:00:02.0"`. */
+  readonly argument?: string;
 }
 
 /**

@@ -29,7 +29,8 @@ function checkFlags(flags: number, known: number): void {
   if (unknown) throw new ErrnoError('EINVAL', `unknown flags ${hex(unknown)}`);
 }
 
-function contextOf(task: Task, fd: number): Context {
+/** The context that a descriptor of /dev/iommu or of a container stands for. Throws EBADF, EBADFD. */
+export function contextOf(task: Task, fd: number): Context {
   const open = task.files.get(fd);
   if (!open) throw new ErrnoError('EBADF', `descriptor ${fd} is not open`);
   if (open.kind !== 'device' || !Iommufd.isIommufd(open.file)) {
@@ -60,18 +61,25 @@ export function bindIommufd(call: VfioCall<Cmd<typeof bindStruct>>, file: VfioDe
   const { cmd, device, task } = call;
   if (cmd.iommufd < 0) throw new ErrnoError('EINVAL', `descriptor ${cmd.iommufd} is negative`);
   checkFlags(cmd.flags, VFIO_DEVICE_BIND_FLAG_TOKEN);
-  locked(device.mutex, () =>
-    withCleanup((cleanup) => {
-      if (file.isBound)
-        throw new ErrnoError('EINVAL', `this file has ${device.name} bound already`);
-      checkToken(call);
-      const context = contextOf(task, cmd.iommufd);
-      cmd.out_devid = device.bind(context);
-      cleanup.defer(() => device.unbind());
-      call.respond(bindStruct.offsetof('out_devid'), bindStruct.offsetofend('out_devid'));
-      file.isBound = true;
-    }),
-  );
+  if (file.isOfGroup) {
+    throw new ErrnoError('EINVAL', `${device.name} is in its group's container already`);
+  }
+  withCleanup((blocked) => {
+    device.group.block();
+    blocked.defer(() => device.group.unblock());
+    locked(device.mutex, () =>
+      withCleanup((cleanup) => {
+        if (file.isBound)
+          throw new ErrnoError('EINVAL', `this file has ${device.name} bound already`);
+        checkToken(call);
+        const context = contextOf(task, cmd.iommufd);
+        cmd.out_devid = device.bind(context);
+        cleanup.defer(() => device.unbind());
+        call.respond(bindStruct.offsetof('out_devid'), bindStruct.offsetofend('out_devid'));
+        file.isBound = true;
+      }),
+    );
+  });
 }
 
 /** A token is what a physical function and its virtual ones share: other functions have none to be matched. */

@@ -5,10 +5,12 @@ import { NO_PASID } from '../iommu/device.ts';
 import { attachDevice, detachDevice, replaceDevice } from '../iommufd/change_pt.ts';
 import type { Context } from '../iommufd/context.ts';
 import { type BindOptions, IommufdDevice } from '../iommufd/device.ts';
+import { compatIoas } from '../iommufd/vfio_compat.ts';
 import type { PciFunction } from '../pci/function.ts';
 import { Mutex } from '../sim/lock.ts';
 import type { Faults } from '../sim/faults.ts';
 import type { Sim } from '../sim/sim.ts';
+import type { VfioGroup } from './group.ts';
 import { DEV_SET_LOCK } from './locks.ts';
 import { VfioPciCore } from './pci_core.ts';
 
@@ -23,14 +25,20 @@ export class VfioDevice {
   readonly pci: VfioPciCore;
   /** Guards who has it, and what it is attached to (the lock of its device set in Linux). */
   readonly mutex: Mutex;
+  /** The group that it can be had by, too. */
+  readonly group: VfioGroup;
   readonly #options: BindOptions;
   #bound: IommufdDevice | undefined;
   #attached = false;
+  /** Files of it that were opened through its group. */
+  #opened = 0;
   readonly #pasids = new Set<number>();
 
   readonly faults: Faults;
 
-  constructor(fn: PciFunction, sim: Sim, options: BindOptions = {}) {
+  constructor(fn: PciFunction, group: VfioGroup, sim: Sim, options: BindOptions = {}) {
+    this.group = group;
+    group.devices.push(this);
     this.pci = new VfioPciCore(fn, sim);
     this.faults = sim.faults;
     this.mutex = new Mutex(sim, DEV_SET_LOCK);
@@ -66,6 +74,26 @@ export class VfioDevice {
       this.#bound = bound;
       return bound.id;
     });
+  }
+
+  /**
+   * Opens it through its group: the first time it is bound to the container and attached to the address space there.
+   * @throws ErrnoError as `bind` and `attach`, and ENODEV (the container has lost its address space); nothing has changed then
+   */
+  open(container: Context): void {
+    if (this.#opened === 0) {
+      withCleanup((cleanup) => {
+        this.bind(container);
+        cleanup.defer(() => this.unbind());
+        this.attach(compatIoas(container).id);
+      });
+    }
+    this.#opened++;
+  }
+
+  /** Undoes `open`; the last of them closes it. */
+  close(): void {
+    if (--this.#opened === 0) this.unbind();
   }
 
   /** Closes it: no DMA and no interrupt, then reset, then detached and unbound. */

@@ -27,8 +27,10 @@ export class VfioDeviceFile implements DeviceFile {
   recording = false;
   /** Why the last pread, pwrite or mmap was refused. */
   refusal = '';
-  /** This file has the device; set by VFIO_DEVICE_BIND_IOMMUFD. */
+  /** This file has the device; set by VFIO_DEVICE_BIND_IOMMUFD, or from the beginning where its group was asked for it. */
   isBound = false;
+  /** It came from the device's group: the group's container is what it is bound and attached to, and that stays so. */
+  isOfGroup = false;
   readonly device: VfioDevice;
   readonly #onRelease: () => void;
 
@@ -39,8 +41,17 @@ export class VfioDeviceFile implements DeviceFile {
     this.#onRelease = onRelease;
   }
 
+  /** A file of a device that its group was asked for. */
+  static ofGroup(device: VfioDevice, onRelease: () => void): VfioDeviceFile {
+    const file = new VfioDeviceFile(device, 'anon_inode:[vfio-device]', onRelease);
+    file.isBound = true;
+    file.isOfGroup = true;
+    return file;
+  }
+
   ioctl(task: Task, cmd: number, arg: bigint): IoctlResult {
-    const op = byNumber.get(cmd);
+    const known = byNumber.get(cmd);
+    const op = this.isOfGroup && known?.isCdevOnly ? undefined : known;
     // What is read only to be shown is no part of the call.
     const { faults } = this.device;
     const before =
@@ -108,10 +119,13 @@ export class VfioDeviceFile implements DeviceFile {
     }
   }
 
-  /** The last close: the device is stopped, reset, detached and unbound. */
+  /** The last close: the device is stopped, reset, detached and unbound; of a group's files the last one does that. */
   release(): void {
     const { device } = this;
-    if (this.isBound) locked(device.mutex, () => device.unbind());
+    if (this.isBound && !this.isOfGroup) {
+      locked(device.mutex, () => device.unbind());
+      device.group.unblock();
+    }
     this.isBound = false;
     this.#onRelease();
   }

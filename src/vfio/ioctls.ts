@@ -27,6 +27,8 @@ export interface DeviceOp {
   readonly note: string;
   /** It works before the file is bound; all others are EINVAL then. */
   readonly beforeBind: boolean;
+  /** A file that came from the device's group does not know it. */
+  readonly isCdevOnly?: boolean;
   execute(call: VfioCall<never>, file: VfioDeviceFile): void;
 }
 
@@ -89,6 +91,6 @@ export const deviceOps: readonly DeviceOp[] = [
   absent('VFIO_DEVICE_IOEVENTFD', vfio.VFIO_DEVICE_IOEVENTFD, vfio.vfio_device_ioeventfd, 'fd', 'an eventfd of a client can be signalled, but not watched'),
   op('VFIO_DEVICE_FEATURE', vfio.VFIO_DEVICE_FEATURE, vfio.vfio_device_feature, 'flags', feature, 'partial', 'no feature is there; of those that vfio-pci always has, low power is not built'),
   { ...op('VFIO_DEVICE_BIND_IOMMUFD', vfio.VFIO_DEVICE_BIND_IOMMUFD, vfio.vfio_device_bind_iommufd, 'out_devid', bindIommufd), minSize: 0, beforeBind: true },
-  op('VFIO_DEVICE_ATTACH_IOMMUFD_PT', vfio.VFIO_DEVICE_ATTACH_IOMMUFD_PT, vfio.vfio_device_attach_iommufd_pt, 'pt_id', attachPt),
-  op('VFIO_DEVICE_DETACH_IOMMUFD_PT', vfio.VFIO_DEVICE_DETACH_IOMMUFD_PT, vfio.vfio_device_detach_iommufd_pt, 'flags', detachPt),
+  { ...op('VFIO_DEVICE_ATTACH_IOMMUFD_PT', vfio.VFIO_DEVICE_ATTACH_IOMMUFD_PT, vfio.vfio_device_attach_iommufd_pt, 'pt_id', attachPt), isCdevOnly: true },
+  { ...op('VFIO_DEVICE_DETACH_IOMMUFD_PT', vfio.VFIO_DEVICE_DETACH_IOMMUFD_PT, vfio.vfio_device_detach_iommufd_pt, 'flags', detachPt), isCdevOnly: true },
 ];

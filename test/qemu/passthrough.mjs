@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * QEMU, unmodified, under `iommulator run`, passes the `edu` device through to a guest (vfio-pci with iommufd). The guest's firmware must
- * enumerate it, and a read of its BAR through the guest's memory map must reach the device's register.
+ * QEMU, unmodified, under `iommulator run`, passes the `edu` device through to a guest (vfio-pci), by iommufd or by VFIO's container and
+ * group. The guest's firmware must enumerate it, and a read of its BAR through the guest's memory map must reach the device's register.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -14,11 +14,39 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const LIMIT_MS = 120_000;
 const DEVICE = '0000:00:02.0';
 
+/** @typedef {{ args: string[], checks: [string, RegExp][], fails: RegExp }} Way */
+
+/**
+ * What QEMU is told, what its calls must show, and what they must not.
+ * @type {Record<'iommufd' | 'container', Way>}
+ */
+export const ways = {
+  iommufd: {
+    args: ['-object', 'iommufd,id=i', '-device', `vfio-pci,host=${DEVICE},iommufd=i`],
+    checks: [
+      ['the device is bound to iommufd', /VFIO_DEVICE_BIND_IOMMUFD.*\) = 0$/m],
+      ['and attached', /VFIO_DEVICE_ATTACH_IOMMUFD_PT.*\) = 0$/m],
+      ["the guest's memory is mapped", /IOMMU_IOAS_MAP, .*length=0x8000000, iova=0.*\) = 0$/m],
+    ],
+    fails: /IOMMU_IOAS_(MAP|UNMAP)\b.*\) = -1/,
+  },
+  container: {
+    args: ['-device', `vfio-pci,host=${DEVICE}`],
+    checks: [
+      ['the group has a container', /VFIO_GROUP_SET_CONTAINER.*\) = 0$/m],
+      ['and gives the device', /VFIO_GROUP_GET_DEVICE_FD, "0000:00:02\.0"\) = \d+$/m],
+      ["the guest's memory is mapped", /VFIO_IOMMU_MAP_DMA, .*iova=0, size=0x8000000.*\) = 0$/m],
+    ],
+    fails: /VFIO_IOMMU_(MAP|UNMAP)_DMA\b.*\) = -1/,
+  },
+};
+
 /**
  * Prints each check; the result is whether all hold. Where one fails, the trace is kept and named.
  * @param {import('../../tools/qemu/qemu.mjs').Qemu} qemu  version 9 or newer
+ * @param {Way} way
  */
-export async function passthrough(qemu) {
+export async function passthrough(qemu, way) {
   const folder = mkdtempSync(join(tmpdir(), 'iommulator-qemu-'));
   const firmwareLog = join(folder, 'firmware.log');
   const trace = join(folder, 'trace.txt');
@@ -26,7 +54,7 @@ export async function passthrough(qemu) {
     ...['-M', 'q35', '-m', '128', '-accel', 'tcg', '-nic', 'none', '-vga', 'none'],
     ...['-display', 'none', '-serial', 'none', '-monitor', 'stdio'],
     ...['-debugcon', `file:${firmwareLog}`, '-global', 'isa-debugcon.iobase=0x402'],
-    ...['-object', 'iommufd,id=i', '-device', `vfio-pci,host=${DEVICE},iommufd=i`],
+    ...way.args,
     '-nodefaults',
     ...qemu.args,
   ];
@@ -69,13 +97,10 @@ export async function passthrough(qemu) {
   const calls = read(trace);
   /** @type {[string, boolean][]} */
   const checks = [
-    ['the device is bound to iommufd', /VFIO_DEVICE_BIND_IOMMUFD.*\) = 0$/m.test(calls)],
-    ['and attached', /VFIO_DEVICE_ATTACH_IOMMUFD_PT.*\) = 0$/m.test(calls)],
-    [
-      "the guest's memory is mapped",
-      /IOMMU_IOAS_MAP, .*length=0x8000000, iova=0.*\) = 0$/m.test(calls),
-    ],
-    ['no map or unmap fails', !/IOMMU_IOAS_(MAP|UNMAP)\b.*\) = -1/.test(calls)],
+    ...way.checks.map(
+      ([what, pattern]) => /** @type {[string, boolean]} */ ([what, pattern.test(calls)]),
+    ),
+    ['no map or unmap fails', !way.fails.test(calls)],
     ["the guest's firmware enumerates the device", enumerated !== null],
     ["its identification register is read through the guest's memory", register !== null],
     ['QEMU ends well', status === 0],

@@ -16,7 +16,7 @@ import { rmSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { Skip, findQemu } from '../../tools/qemu/qemu.mjs';
 import { withUndo } from '../../tools/lib/on_exit.mjs';
-import { passthrough } from './passthrough.mjs';
+import { passthrough, ways } from './passthrough.mjs';
 import { bundle } from './vtd/bundle.mjs';
 
 const parts = ['passthrough', 'vtd'];
@@ -74,7 +74,12 @@ try {
   const qemu = await findQemu();
   console.log(`QEMU ${qemu.version}`);
   const results = [];
-  if (asked.includes('passthrough')) results.push(await passthrough(qemu));
+  if (asked.includes('passthrough')) {
+    for (const [name, way] of Object.entries(ways)) {
+      console.log(`-- a device passed through, by ${name}`);
+      results.push(await passthrough(qemu, way));
+    }
+  }
   if (asked.includes('vtd')) results.push(await vtd({ qemu, version: qemu.version, ...rest }));
   process.exitCode = results.includes(false) ? 1 : 0;
 } catch (error) {

@@ -45,6 +45,13 @@ describe.skipIf(cannotRun)(`a VFIO device under run ${cannotRun}`, () => {
     expect(ending(events).leakedDescriptors).toBe(0);
   });
 
+  test('serves container and group as well', () => {
+    const { stdout, status, events } = run('group');
+    expect(stdout).toBe(expected('group'));
+    expect(status).toBe(0);
+    expect(ending(events).leakedDescriptors).toBe(0);
+  });
+
   test('writes nothing beside what is mapped for it', () => {
     const { stdout } = run('vfio', 'paint');
     expect(stdout).toBe('many done and many refused, memory as it should be\n');

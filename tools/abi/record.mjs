@@ -19,12 +19,13 @@ import { declaredNames, probeProgram } from './header.mjs';
 
 const golden = fileURLToPath(new URL('../../test/golden/abi.json', import.meta.url));
 
-/** What `/dev/iommu` and PCI devices answer of VFIO; groups, other kinds of devices and migration are left out. */
+/** What `/dev/iommu` and PCI devices answer of VFIO, and groups; other kinds of devices and migration are left out. */
 const vfioStructs =
-  /^vfio_(info_cap_header|iova_range|bitmap|iommu_type1_\w+|device_(info|info_cap_pci_\w+|bind_iommufd|attach_iommufd_pt|detach_iommufd_pt|ioeventfd|feature)|region_info|irq_\w+|pci_\w+)$/;
+  /^vfio_(group_status|info_cap_header|iova_range|bitmap|iommu_type1_\w+|device_(info|info_cap_pci_\w+|bind_iommufd|attach_iommufd_pt|detach_iommufd_pt|ioeventfd|feature)|region_info|irq_\w+|pci_\w+)$/;
 const vfioConstants = [
   /^VFIO_(API_VERSION|TYPE|BASE|GET_API_VERSION|CHECK_EXTENSION|SET_IOMMU|EEH|UNMAP_ALL|UPDATE_VADDR|(DMA|IOMMU)_(?!SPAPR)\w+)$/,
   /^(__)?VFIO_\w+_IOMMU$/,
+  /^VFIO_GROUP_(GET_STATUS|FLAGS_\w+|(UN)?SET_CONTAINER|GET_DEVICE_FD)$/,
   /^VFIO_DEVICE_(FLAGS|INFO_CAP|BIND|ATTACH|DETACH|IOEVENTFD)(_\w+)?$/,
   /^VFIO_DEVICE_(GET_(INFO|REGION_INFO|IRQ_INFO|PCI_HOT_RESET_INFO)|SET_IRQS|RESET|PCI_HOT_RESET)$/,
   /^VFIO_DEVICE_FEATURE(?!_(CLEAR|SET)_MASTER)(_\w+)?$/,
