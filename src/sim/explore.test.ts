@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from 'vitest';
-import type { Program } from './explore.ts';
+import type { ExploreOptions, Program } from './explore.ts';
 import { Prng } from '../base/prng.ts';
 import { explore, exploreOrThrow, replay, shortestFailure } from './explore.ts';
 import { everyOrder } from './orders.ts';
@@ -8,6 +8,9 @@ import { lockClass, Mutex } from './lock.ts';
 import type { Sim } from './sim.ts';
 import type { Body } from './task.ts';
 import { until } from './task.ts';
+
+/** Machines are slow at times. */
+const TIME = { timeout: 60_000 };
 
 /** Two tasks add 1 to a counter in two steps, read and write; right only with a lock. */
 const counter =
@@ -168,6 +171,7 @@ function randomProgram(seed: number, outcomes: Set<string>): Program {
     const spare = { name: 'none', value: 0 };
     const mutex = new Mutex(sim, lockClass('mutex', 1));
     const log: string[] = [];
+    const sums: (() => number)[] = [];
     const bodies = Array.from({ length: 2 + prng.below(2) }, (_, name) => {
       const steps = Array.from({ length: 1 + prng.below(3) }, () => ({
         from: prng.below(5),
@@ -176,6 +180,7 @@ function randomProgram(seed: number, outcomes: Set<string>): Program {
       }));
       return function* (): Body {
         let sum = name + 1;
+        sums[name] = () => sum;
         sim.touch(`task ${name}`);
         for (const { from, to, kind } of steps) {
           const read = variables[from] ?? spare;
@@ -194,32 +199,51 @@ function randomProgram(seed: number, outcomes: Set<string>): Program {
       };
     });
     bodies.forEach((body, name) => sim.spawn(`task ${name}`, body));
-    return () => void outcomes.add(`${log.join()} ${variables.map(({ value }) => value).join()}`);
+    const values = () => variables.map(({ value }) => value).join();
+    return {
+      check: () => void outcomes.add(`${log.join()} ${values()}`),
+      state: () => `${log.join()} ${values()} ${sums.map((sum) => sum()).join()}`,
+    };
   };
 }
 
+interface Ends {
+  readonly ends: readonly string[];
+  readonly runs: number;
+  readonly orders: number;
+}
+
+/** How it can end, and in how many orders; undefined where there are more than 1500. */
+function endsOf(seed: number, options: ExploreOptions): Ends | undefined {
+  const seen = new Set<string>();
+  let [runs, orders] = [0, 0];
+  for (const run of everyOrder(randomProgram(seed, seen), options)) {
+    if (!run.isRedundant && ++runs > 1500) return undefined;
+    ({ orders } = run);
+    if (run.failure) seen.add(`deadlock after ${run.failure.steps.toSorted().join()}`);
+  }
+  return { ends: [...seen].toSorted(), runs, orders };
+}
+
+/** Of 120 random programs those that have not too many orders, all of which were run. */
+const PROGRAMS: readonly (Ends & { readonly seed: number })[] = Array.from(
+  { length: 120 },
+  (_, i) => {
+    const full = endsOf(i + 1, {});
+    return full ? [{ ...full, seed: i + 1 }] : [];
+  },
+).flat();
+
 describe('the reduction', () => {
-  it('leaves out nothing that differs, in 120 random programs', { timeout: 60_000 }, () => {
-    const ends = (seed: number, reduce: boolean): { ends: string[]; runs: number } | undefined => {
-      const seen = new Set<string>();
-      let runs = 0;
-      for (const { failure, isRedundant } of everyOrder(randomProgram(seed, seen), { reduce })) {
-        if (!isRedundant && ++runs > 1500) return undefined;
-        if (failure) seen.add(`deadlock after ${failure.steps.toSorted().join()}`);
-      }
-      return { ends: [...seen].toSorted(), runs };
-    };
-    let [all, fewer, programs] = [0, 0, 0];
-    for (let seed = 1; seed <= 120; seed++) {
-      const full = ends(seed, false);
-      if (!full) continue;
-      const reduced = ends(seed, true);
-      expect([seed, reduced?.ends]).toEqual([seed, full.ends]);
-      all += full.runs;
+  it('leaves out nothing that differs, in 120 random programs', TIME, () => {
+    let [all, fewer] = [0, 0];
+    for (const { seed, ends, runs } of PROGRAMS) {
+      const reduced = endsOf(seed, { reduce: true });
+      expect([seed, reduced?.ends]).toEqual([seed, ends]);
+      all += runs;
       fewer += reduced?.runs ?? 0;
-      programs++;
     }
-    expect(programs).toBeGreaterThan(70);
+    expect(PROGRAMS.length).toBeGreaterThan(70);
     expect(fewer * 3).toBeLessThan(all);
   });
 
@@ -247,6 +271,70 @@ describe('the reduction', () => {
 
   it('refuses to be combined with a bound on preemptions', () => {
     expect(() => explore(counter(true), { reduce: true, maxPreemptions: 1 })).toThrow('bounded');
+  });
+});
+
+describe('merging what leads to the same', () => {
+  it('leaves out nothing, and counts every order, in 120 random programs', TIME, () => {
+    let [all, fewer] = [0, 0];
+    for (const { seed, ends, runs } of PROGRAMS) {
+      const merged = endsOf(seed, { merge: true });
+      expect([seed, merged?.ends, merged?.orders]).toEqual([seed, ends, runs]);
+      all += runs;
+      fewer += merged?.runs ?? 0;
+    }
+    expect(fewer * 3).toBeLessThan(all);
+  });
+
+  /** Tasks that add to one number, each as often as told. */
+  const adding =
+    (tasks: number, steps: number, state: (sum: number) => string): Program =>
+    (sim) => {
+      let sum = 0;
+      for (let i = 0; i < tasks; i++)
+        sim.spawn(`adder ${i}`, function* (): Body {
+          for (let step = 0; step < steps; step++) {
+            sum = sum * 3 + i;
+            yield 'added';
+          }
+        });
+      return {
+        check: () => {
+          // 2, 1, 0
+          if (sum === 21) throw new Error('that sum');
+        },
+        state: () => state(sum),
+      };
+    };
+
+  it('runs orders in thousands that stand for a billion', () => {
+    const constant = adding(4, 4, () => '');
+    // 20! / 5!^4: each task has a step more than it adds.
+    expect(explore(constant, { merge: true })).toMatchObject({
+      complete: true,
+      orders: 11_732_745_024,
+    });
+    expect(explore(constant, { merge: true }).runs).toBeLessThan(3000);
+  });
+
+  it('finds what only one order shows, and its schedule fails again', () => {
+    const program = adding(3, 1, String);
+    const { failure } = explore(program, { merge: true });
+    expect(String(failure?.error)).toContain('that sum');
+    expect(() => replay(program, failure?.schedule ?? [])).toThrow('that sum');
+    // As long as the state tells all.
+    expect(
+      explore(
+        adding(3, 1, () => ''),
+        { merge: true },
+      ).failure,
+    ).toBeUndefined();
+  });
+
+  it('is for programs that describe their state, without a bound or reduction', () => {
+    expect(explore(counter(true), { merge: true })).toMatchObject({ redundant: 0 });
+    expect(() => explore(counter(true), { merge: true, maxPreemptions: 1 })).toThrow('bounded');
+    expect(() => explore(counter(true), { merge: true, reduce: true })).toThrow('not both');
   });
 });
 

@@ -4,10 +4,10 @@ import { fromRank } from './choices.ts';
 import type { TouchKey } from './footprint.ts';
 import { Footprint } from './footprint.ts';
 
-/** Thrown out of a run whose order can differ from none that was run before. */
+/** Thrown out of a run that can show nothing new from here on. */
 export class Redundant extends Error {
   constructor() {
-    super('an order like one that was run before');
+    super('all that can follow is like what was run before');
     this.name = 'Redundant';
   }
 }
@@ -26,6 +26,10 @@ interface Place {
    * again is nothing new. ("Sleep set": Godefroid, Partial-Order Methods for the Verification of Concurrent Systems, 1996.)
    */
   readonly asleep: Map<number, Footprint>;
+  /** All that what follows depends on; undefined where that is not known. */
+  readonly state: string | undefined;
+  /** Orders that begin with the way to here and are done with. */
+  orders: number;
 }
 
 export interface OrderTreeOptions {
@@ -40,6 +44,14 @@ export class OrderTree implements Choices {
   readonly #way: Place[] = [];
   #depth = 0;
   #isRedundant = false;
+  /** Says what the rest of a run depends on: from a state it goes on once, however many ways lead to it. */
+  state: (() => string | undefined) | undefined = undefined;
+  /** For each state that is done with, the orders that lead on from it. */
+  readonly #known = new Map<string, number>();
+  /** Orders that this run stands for. */
+  #new = 1;
+  /** Orders that are done with and begin with no place that is left. */
+  #orders = 0;
 
   constructor(options: OrderTreeOptions) {
     this.#options = options;
@@ -58,13 +70,20 @@ export class OrderTree implements Choices {
     return this.#isRedundant;
   }
 
+  /** The orders that are done with, run or like others: all of them, once there is none left. Without those that `reduce` leaves out. */
+  get orders(): number {
+    return this.#way.reduce((sum, { orders }) => sum + orders, this.#orders);
+  }
+
   choose(options: readonly Option[], current: number, atPoint: boolean): number {
     const before = this.#way[this.#depth - 1];
     if (atPoint) before?.footprint.park();
     // Somebody may have caught it.
     if (this.#isRedundant) throw new Redundant();
     const ranked = options.map((_, rank) => options[fromRank(rank, current)] as Option);
-    const place = this.#way[this.#depth] ?? this.#arrive(before, ranked, current >= 0);
+    const place =
+      this.#way[this.#depth] ??
+      this.#arrive(before, ranked, current >= 0, atPoint ? undefined : this.state?.());
     if (place.options.length !== ranked.length || !ranked.every(isSame(place))) {
       throw new Error(
         `the choice after ${this.#depth} others is between ${names(ranked)}, and was between ${names(place.options)}: ` +
@@ -86,6 +105,8 @@ export class OrderTree implements Choices {
 
   /** To the next order; false where there is none. */
   advance(): boolean {
+    this.#count(this.#new);
+    this.#new = 1;
     for (;;) {
       const place = this.#way.at(-1);
       if (!place) return false;
@@ -94,13 +115,28 @@ export class OrderTree implements Choices {
       place.rank = this.#nextRank(place, place.rank + 1);
       if (place.rank >= 0) break;
       this.#way.pop();
+      this.#count(place.orders);
+      if (place.state !== undefined) this.#known.set(place.state, place.orders);
     }
     this.#depth = 0;
     this.#isRedundant = false;
     return true;
   }
 
-  #arrive(before: Place | undefined, options: readonly Option[], isPreemptible: boolean): Place {
+  #count(orders: number): void {
+    const place = this.#way.at(-1);
+    if (place) place.orders += orders;
+    else this.#orders += orders;
+  }
+
+  #arrive(
+    before: Place | undefined,
+    options: readonly Option[],
+    isPreemptible: boolean,
+    state: string | undefined,
+  ): Place {
+    const known = state === undefined ? undefined : this.#known.get(state);
+    if (known !== undefined) this.#giveUp(known);
     const asleep = new Map<number, Footprint>();
     for (const [id, footprint] of before?.asleep ?? []) {
       const isThere = options.some((option) => option.id === id);
@@ -113,12 +149,20 @@ export class OrderTree implements Choices {
       preemptions: before ? preemptionsAfter(before) : 0,
       isPreemptible,
       asleep,
+      state,
+      orders: 0,
     };
     place.rank = this.#nextRank(place, 0);
-    this.#isRedundant = place.rank < 0;
-    if (this.#isRedundant) throw new Redundant();
+    if (place.rank < 0) this.#giveUp(0);
     this.#way.push(place);
     return place;
+  }
+
+  /** The rest of this run is like others, which stand for so many orders. */
+  #giveUp(orders: number): never {
+    this.#new = orders;
+    this.#isRedundant = true;
+    throw new Redundant();
   }
 
   /** The first rank from `from` on that may be chosen, or -1. */

@@ -5,12 +5,23 @@ import { RandomChoices, RecordedChoices, ScriptedChoices } from './choices.ts';
 import { OrderTree } from './order_tree.ts';
 import type { SimOptions } from './sim.ts';
 import { Sim } from './sim.ts';
+import type { Task } from './task.ts';
 
 /**
  * Spawns the tasks to explore and returns the check of what they leave behind, which throws where it is wrong. It is
  * called once for each interleaving, and must do the same every time.
  */
-export type Program = (sim: Sim) => (() => void) | void;
+export type Program = (sim: Sim) => (() => void) | Described | void;
+
+/** What a program returns for `merge`. */
+export interface Described {
+  check(): void;
+  /**
+   * All that the rest of a run and its check depend on, beside where its tasks are: what they share, their own variables, time where it
+   * matters. The same text in two runs means that the same can follow.
+   */
+  state(): string;
+}
 
 export interface ExploreOptions {
   /** Enumerate no more than this many orders; 100,000 unless told. */
@@ -26,6 +37,10 @@ export interface ExploreOptions {
    * orders that are the same, the one that is left out may be the one within bounds.
    */
   readonly reduce?: boolean;
+  /**
+   * Go on from a state once, however many orders lead to it: for programs that describe theirs. Not together with `reduce` or `maxPreemptions`.
+   */
+  readonly merge?: boolean;
   /** Where `maxRuns` was too low, run this many more orders, chosen at random by `seed`; 0 unless told. */
   readonly samples?: number;
   readonly seed?: number;
@@ -37,8 +52,10 @@ export interface ExploreOptions {
 export interface ExploreResult {
   /** Orders that were enumerated. */
   readonly runs: number;
-  /** Runs that were given up, because their order can differ from none before. */
+  /** Runs that were given up, because what follows can differ from nothing before. */
   readonly redundant: number;
+  /** Orders that were run, or are the same as some with `merge`. */
+  readonly orders: number;
   /** Orders chosen at random. */
   readonly sampled: number;
   /** True where every interleaving within the bounds was run, or one failed. */
@@ -62,8 +79,10 @@ const RUN_LIMIT_NS = 1e8;
 /** A run of one order. */
 interface Outcome {
   readonly failure: Failure | undefined;
-  /** It was given up, because its order can differ from none before. */
+  /** It was given up, because what follows can differ from nothing before. */
   readonly isRedundant: boolean;
+  /** Orders up to this one, with those that are the same. */
+  readonly orders: number;
 }
 
 /**
@@ -73,9 +92,10 @@ interface Outcome {
  */
 export function explore(program: Program, options: ExploreOptions = {}): ExploreResult {
   const { maxRuns = 100_000, samples = 0, seed = 1 } = options;
-  const counts = { runs: 0, redundant: 0, sampled: 0 };
+  const counts = { runs: 0, redundant: 0, orders: 0, sampled: 0 };
   let complete = true;
-  for (const { failure, isRedundant } of everyOrder(program, options)) {
+  for (const { failure, isRedundant, orders } of everyOrder(program, options)) {
+    counts.orders = orders;
     if (isRedundant) counts.redundant++;
     else if (counts.runs === maxRuns) {
       complete = false;
@@ -97,16 +117,22 @@ export function explore(program: Program, options: ExploreOptions = {}): Explore
 
 /** All orders within the bounds on preemptions, one after the other, those that fail among them. */
 export function* everyOrder(program: Program, options: ExploreOptions): Generator<Outcome> {
-  const { maxPreemptions = Infinity, reduce = false } = options;
-  if (reduce && maxPreemptions !== Infinity) {
-    throw new RangeError('orders cannot be reduced where preemptions are bounded');
+  const { maxPreemptions = Infinity, reduce = false, merge = false } = options;
+  if ((reduce || merge) && maxPreemptions !== Infinity) {
+    throw new RangeError('orders cannot be reduced or merged where preemptions are bounded');
   }
+  if (reduce && merge) throw new RangeError('orders are reduced or merged, not both');
   const tree = new OrderTree({ maxPreemptions, reduce });
-  do {
-    const failure = runOnce(program, tree, options);
+  for (let hasNext = true; hasNext;) {
+    tree.state = undefined;
+    const failure = runOnce(program, tree, options, (state) => {
+      if (merge) tree.state = state;
+    });
     const { isRedundant, schedule } = tree;
-    yield { isRedundant, failure: failure && !isRedundant ? { ...failure, schedule } : undefined };
-  } while (tree.advance());
+    hasNext = tree.advance();
+    const own = failure && !isRedundant ? { ...failure, schedule } : undefined;
+    yield { isRedundant, failure: own, orders: tree.orders };
+  }
 }
 
 /** Runs one interleaving again, throwing what it threw. */
@@ -123,16 +149,39 @@ function runOnce(
   program: Program,
   choices: Choices,
   options: ExploreOptions,
+  tellState?: (state: (() => string | undefined) | undefined) => void,
 ): Omit<Failure, 'schedule'> | undefined {
   const sim = new Sim({ checkLocks: true, ...options.sim, choices });
   const steps: string[] = [];
-  sim.onStep = (task, step) => steps.push(`${task.name}: ${step}`);
+  const taken = new Map<Task<unknown>, number>();
+  sim.onStep = (task, step) => {
+    steps.push(`${task.name}: ${step}`);
+    taken.set(task, (taken.get(task) ?? 0) + 1);
+  };
   try {
-    const check = program(sim);
+    const made = program(sim);
+    const check = typeof made === 'function' ? made : made?.check;
+    if (typeof made === 'object') tellState?.(() => stateOf(sim, taken, made));
     sim.join(undefined, { limit: options.limit ?? RUN_LIMIT_NS });
+    tellState?.(undefined);
     check?.();
     return undefined;
   } catch (error) {
     return { error, steps, optional: [...sim.optionalTasks] };
   }
+}
+
+/** Where the tasks are, and the rest as the program describes it. Undefined where one is in the middle of a step, and its variables unseen. */
+function stateOf(
+  { tasks, current }: Sim,
+  taken: ReadonlyMap<Task<unknown>, number>,
+  program: Described,
+): string | undefined {
+  const places: string[] = [];
+  for (const task of tasks) {
+    if (task === current) return undefined;
+    const held = task.held.map(({ name }) => name).join();
+    places.push(`${task.name} ${taken.get(task) ?? 0} ${task.waitsFor} ${held}`);
+  }
+  return `${places.join('; ')}; ${program.state()}`;
 }

@@ -59,6 +59,8 @@ export interface Task<R = void> extends Holder {
   readonly isDone: boolean;
   /** What the body returned; undefined before. */
   readonly result: R | undefined;
+  /** What its next step waits for, in words. */
+  readonly waitsFor: string;
 }
 
 export interface SpawnOptions {
