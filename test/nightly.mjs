@@ -29,6 +29,13 @@ const parts = [
     minutes: 90,
   },
   {
+    name: 'orders',
+    what: 'all orders of what can cross a page request',
+    args: [...vitest, 'src/iommufd/fault_orders.test.ts', 'src/machine/fault_orders.test.ts'],
+    env: { FAULT_ORDERS: 'all' },
+    minutes: 30,
+  },
+  {
     name: 'model',
     what: '10,000 programs beside a model of the whole of iommufd',
     args: ['test/model/run.mjs', '10000'],

@@ -1,252 +1,206 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The crossings of request, answer, detach, replace and time-out, all of them: each is a task of its own, and every order of their steps is
- * run. What must hold in each: exactly one answer for each group that the device completed (C13), none of it left anywhere, and nothing of
- * an attachment that has ended can be read or answered (C4, C5).
+ * The crossings of page request in parts, reuse of its group index, read, answer, detach, replace, unregister and register, and time-out: each
+ * is a task of its own, and every order of their steps is covered, on the test driver's hardware. What must hold in each is in
+ * fault_order_rig.ts. Here all eight are sampled and seven are complete; `FAULT_ORDERS=all` completes the eight.
  */
 import { describe, expect, it } from 'vitest';
 import * as t from '../abi/iommufd_test.ts';
-import { ErrnoError } from '../base/errno.ts';
 import { MockIommu } from '../drivers/mock/mock_iommu.ts';
-import type { Device } from '../iommu/device.ts';
 import { PageRequestFlags } from '../iommu/fault.ts';
-import { reportDeviceFault } from '../iommu/io_pgfault.ts';
-import type { DeviceFile } from '../kernel/file.ts';
-import { Ram } from '../memory/ram.ts';
-import { exploreOrThrow, type ExploreOptions, type Program } from '../sim/explore.ts';
-import { type Body, until } from '../sim/task.ts';
-import { attachDevice, detachDevice, replaceDevice } from './change_pt.ts';
+import { FaultRegistration } from '../iommu/fault_registration.ts';
+import { IopfGroup, IopfQueue, reportDeviceFault } from '../iommu/io_pgfault.ts';
+import { FRAME_LANES_LG2, MAX_RUN_LG2, Ram } from '../memory/ram.ts';
+import {
+  type ExploreOptions,
+  type ExploreResult,
+  exploredOrThrow,
+  replay,
+  shortestFailure,
+} from '../sim/explore.ts';
+import type { Sim } from '../sim/sim.ts';
+import { detachDevice } from './change_pt.ts';
 import { IommufdDevice } from './device.ts';
 import { FaultQueue } from './fault.ts';
+import { type Actor, crossing, EVERYBODY, TIMEOUT_NS } from './fault_order_actors.ts';
+import { check } from './fault_order_book.ts';
+import { type FaultHardware, FaultOrderRig, PRIVATE_DATA } from './fault_order_rig.ts';
 import { Iommufd } from './iommufd.ts';
 import { LocalClient } from './local_client.ts';
-import type { Sim } from '../sim/sim.ts';
 
-const BUFFER = 0x20_0000n;
-const [FAULT, RESPONSE] = [40, 8];
-const FAULT_ID_VALID = 4;
-const TIMEOUT_NS = 1_000_000;
-const GROUP = 3;
-const { LAST_PAGE } = PageRequestFlags;
+const { LAST_PAGE, PASID_VALID, PRIVATE_DATA: HAS_DATA } = PageRequestFlags;
 
-/** One for all orders: a new one for each would take most of the time. */
-const ram = new Ram();
+/** The memory of one world after the other: making it anew would take most of the time. */
+const CHUNK = new Uint32Array(2 ** (MAX_RUN_LG2 + FRAME_LANES_LG2));
 
-/** A device with two tables that take faults, each with its queue, and one that does not. */
-function world(sim: Sim) {
-  const framesBefore = ram.liveFrames;
+/** A device of the test driver: what it asks for is with core as soon as it is sent. */
+function mockRig(sim: Sim): FaultOrderRig {
+  const ram = new Ram({ faults: sim.faults, chunk: () => CHUNK });
   const iommufd = new Iommufd({ sim, pageResponseTimeout: TIMEOUT_NS });
   const mock = new MockIommu(iommufd.core, { ram });
   iommufd.testHardware = mock;
-  const answers: number[] = [];
-  mock.onPageResponse = (_device, { grpid }) => void answers.push(grpid);
   const client = new LocalClient(iommufd);
-  client.process.mm.map(BUFFER, 0x1000);
-  const ioas = client.call('IOMMU_IOAS_ALLOC', {}).out_ioas_id;
-  const made = client.call('IOMMU_TEST_CMD', {
-    op: t.IOMMU_TEST_OP_MOCK_DOMAIN,
-    id: ioas,
+  const { u } = client.call('IOMMU_TEST_CMD', {
+    op: t.IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS,
+    id: client.call('IOMMU_IOAS_ALLOC', {}).out_ioas_id,
+    u: { mock_domain_flags: { dev_flags: t.MOCK_FLAGS_DEVICE_PASID } },
   });
-  const dev_id = made.u.mock_domain.out_idev_id;
-  const { objects } = client.file.context;
-  const idev = objects.find(dev_id);
-  if (!(idev instanceof IommufdDevice)) throw new Error('no device');
-  const queueOf = () => {
-    const { out_fault_id: fault_id, out_fault_fd } = client.call('IOMMU_FAULT_QUEUE_ALLOC', {});
-    const open = client.process.get(out_fault_fd);
-    const queue = objects.find(fault_id);
-    if (open?.kind !== 'device' || !(queue instanceof FaultQueue)) throw new Error('no queue');
-    const hwpt = client.call('IOMMU_HWPT_ALLOC', {
-      ...{ dev_id, pt_id: ioas, flags: FAULT_ID_VALID, fault_id },
-    }).out_hwpt_id;
-    return { file: open.file, queue, hwpt };
+  const { out_idev_id: deviceId } = u.mock_domain;
+  const idev = client.file.context.objects.find(deviceId);
+  check(idev instanceof IommufdDevice, 'no device');
+  detachDevice(client.file.context, idev, 0);
+  const hardware: FaultHardware = {
+    ...{ iommufd, client, deviceId },
+    onAnswer: () => undefined,
+    send: ({ group, pasid, address, isLast }) => {
+      const flags = HAS_DATA | (pasid === undefined ? 0 : PASID_VALID) | (isLast ? LAST_PAGE : 0);
+      const request = { pasid: pasid ?? 0, grpid: group, perm: 1, privateData: PRIVATE_DATA };
+      reportDeviceFault(idev.device, { ...request, flags, addr: address });
+      return true;
+    },
+    checkGone: () =>
+      check(iommufd.contexts.length === 0 && ram.liveFrames === 0, 'something is left at the end'),
   };
-  return {
-    sim,
-    framesBefore,
-    iommufd,
-    client,
-    idev,
-    ioas,
-    answers,
-    one: queueOf(),
-    other: queueOf(),
+  mock.onPageResponse = (_device, { grpid, code, privateData }) => {
+    check(privateData === PRIVATE_DATA, 'an answer lacks the private data (C9)');
+    hardware.onAnswer(grpid, code);
   };
+  return new FaultOrderRig(sim, hardware);
 }
 
-type World = ReturnType<typeof world>;
-
-/** Reads what is there; the cookies. */
-function read({ client }: World, file: DeviceFile): number[] {
-  const bytes = file.read?.(client.process, BUFFER, 4 * FAULT) ?? 0;
-  return Array.from({ length: Math.max(bytes, 0) / FAULT }, (_, i) => {
-    const cookie = new Uint8Array(4);
-    client.process.mm.copyIn(BUFFER + BigInt(i * FAULT + 36), cookie);
-    return new DataView(cookie.buffer).getUint32(0, true);
-  });
-}
-
-/** Answers SUCCESS; whether it was taken. */
-function respond({ client }: World, file: DeviceFile, cookie: number): boolean {
-  client.process.mm.copyOut(BUFFER, new Uint8Array(Uint32Array.of(cookie, 0).buffer));
-  return file.write?.(client.process, BUFFER, RESPONSE) === RESPONSE;
-}
-
-const isIdle = ({ outstanding: { queued, unanswered } }: FaultQueue): boolean =>
-  queued === 0 && unanswered === 0;
-
-function check(holds: boolean, what: string): void {
-  if (!holds) throw new Error(what);
-}
-
-/** Tasks by name; each gets the world, and counts completed groups. */
-type Actor = (it: World, seen: { completed: number; cookies: number[] }) => Body;
-
-const report = (device: Device, flags: number): void =>
-  void reportDeviceFault(device, { flags, pasid: 0, grpid: GROUP, perm: 1, addr: 0x1000n });
-
-const actors = {
-  /** In parts; and when it has its answer, once more with the same group index. */
-  *device(it, seen): Body {
-    report(it.idev.device, 0);
-    yield 'the last of the group';
-    report(it.idev.device, LAST_PAGE);
-    seen.completed++;
-    yield until('an answer', () => it.answers.length > 0);
-    report(it.idev.device, LAST_PAGE);
-    seen.completed++;
-  },
-  *reader(it, seen): Body {
-    seen.cookies.push(...read(it, it.one.file));
-    yield 'read again';
-    seen.cookies.push(...read(it, it.one.file));
-  },
-  *responder(it, seen): Body {
-    for (const cookie of seen.cookies) respond(it, it.one.file, cookie);
-    yield 'answer again';
-    for (const cookie of seen.cookies) respond(it, it.one.file, cookie);
-  },
-  *detacher(it): Body {
-    detachDevice(it.client.file.context, it.idev, 0);
-    check(isIdle(it.one.queue), 'a fault outlives the detach (C4)');
-    yield 'attach again';
-    attachDevice(it.idev, 0, it.one.hwpt);
-  },
-  *replacer(it): Body {
-    try {
-      replaceDevice(it.idev, 0, it.other.hwpt);
-      check(isIdle(it.one.queue), 'a fault of the old table outlives the replace (C5)');
-    } catch (error) {
-      // It was detached at that moment (B4).
-      if (!(error instanceof ErrnoError) || error.code !== 'EINVAL') throw error;
-    }
-    yield 'the end';
-  },
-  *clock(it): Body {
-    yield 'time passes';
-    it.sim.clock.advanceBy(TIMEOUT_NS + 1);
-  },
-} satisfies Record<string, Actor>;
-
-const among = (...names: (keyof typeof actors)[]): Program => {
-  return (sim) => {
-    const it = world(sim);
-    attachOr(it);
-    const seen = { completed: 0, cookies: [] as number[] };
-    for (const name of names) {
-      const make: Actor = actors[name];
-      sim.spawn(name, make(it, seen), { optional: true, daemon: name === 'device' });
-    }
-    return () => {
-      const { idev, client, iommufd, answers, one, other } = it;
-      detachDevice(client.file.context, idev, 0);
-      sim.settle();
-      check(isIdle(one.queue) && isIdle(other.queue), 'a queue still has a fault');
-      check(
-        answers.length === seen.completed,
-        `${answers.length} answers for ${seen.completed} completed groups (C13)`,
-      );
-      check(iommufd.core.warnings.length === 0, iommufd.core.warnings.join());
-      client.process.exit();
-      const isGone = iommufd.contexts.length === 0 && ram.liveFrames === it.framesBefore;
-      check(isGone, 'something is left at the end');
-    };
-  };
-};
-
-/** The test driver's device is attached to the address space at first. */
-function attachOr(it: World): void {
-  replaceDevice(it.idev, 0, it.one.hwpt);
-}
-
-const told = (what: string, runs: number, start: number): void => {
-  const perMinute = Math.round((runs / (performance.now() - start)) * 60_000);
-  console.log(`${what}: ${runs} orders, ${perMinute} a minute`);
-};
-
-type Name = keyof typeof actors;
-
-/** Each in every order. */
-const CROSSINGS: readonly (readonly Name[])[] = [
-  ['device', 'reader', 'responder'],
-  ['device', 'reader', 'detacher'],
-  ['device', 'reader', 'replacer'],
-  ['device', 'reader', 'clock'],
-  ['device', 'detacher', 'replacer'],
-  ['device', 'reader', 'responder', 'replacer'],
-];
-/** In every order some hundred thousand: here with so many preemptions at most. `FAULT_ORDERS=all` runs them all. */
-const LARGER: readonly (readonly Name[])[] = [
-  ['device', 'reader', 'responder', 'detacher'],
-  ['device', 'reader', 'responder', 'clock'],
-  ['device', 'reader', 'replacer', 'clock'],
-  ['device', 'detacher', 'replacer', 'clock'],
-  ['device', 'reader', 'responder', 'detacher', 'replacer', 'clock'],
-];
 const runsAll = process.env['FAULT_ORDERS'] === 'all';
-const boundFor = (names: readonly Name[]): ExploreOptions => {
-  if (runsAll && names.length < 6) return { maxRuns: 10_000_000 };
-  const maxPreemptions = (names.length < 6 ? 2 : 0) + (runsAll ? 1 : 0);
-  return { maxPreemptions, maxRuns: 1_000_000 };
-};
 const TIME = { timeout: runsAll ? 3_600_000 : 120_000 };
+const MERGED = { merge: true, maxRuns: 1e9 } as const;
 
-function cross(names: readonly Name[], options: ExploreOptions): number {
+const inWords = (count: number): string => Math.round(count).toLocaleString('en');
+
+/** Explores, and says how much that was. */
+function cross(
+  names: readonly Actor[],
+  options: ExploreOptions,
+  tell?: (outcome: string) => void,
+): ExploreResult {
   const start = performance.now();
-  const runs = exploreOrThrow(among(...names), options);
-  told(names.join(', '), runs, start);
-  return runs;
+  const result = exploredOrThrow(crossing(names, mockRig, tell), options);
+  const minutes = (performance.now() - start) / 60_000;
+  const { complete, runs, redundant, sampled } = result;
+  const orders = complete ? result.orders : sampled;
+  const told = [orders, orders / minutes, runs + redundant + sampled].map(inWords);
+  const [count, perMinute, ran] = told;
+  const which = complete ? 'which are all' : 'at random';
+  console.log(`${names.join(', ')}: ${count} orders, ${which}; ${perMinute} a minute, ${ran} runs`);
+  return result;
 }
 
-describe('page faults and what happens to them meanwhile (C4, C5, C8, C10, C13)', () => {
-  it.each(CROSSINGS.map((names) => [names.join(', '), names] as const))(
-    '%s, in every order',
-    TIME,
+const without = (...names: Actor[]): Actor[] => EVERYBODY.filter((name) => !names.includes(name));
+
+/** Small enough for every order to be run. */
+const SMALL: readonly (readonly Actor[])[] = [
+  ['device', 'reader', 'responder', 'index again'],
+  ['device', 'responder', 'registrar', 'clock'],
+  ['device', 'reader', 'responder', 'detacher', 'replacer'],
+  ['device', 'reader', 'responder', 'registrar', 'clock'],
+  ['device', 'index again', 'responder', 'registrar', 'replacer'],
+];
+
+const RULES = 'B9, C2, C4, C5, C8, C9, C10, C11, C13';
+
+describe(`page faults and what happens to them meanwhile (${RULES})`, TIME, () => {
+  it.each(SMALL.map((names) => [names.join(', '), names] as const))(
+    '%s: every order is run, and merging what leads to the same loses none',
     (_, names) => {
-      expect(cross(names, { maxRuns: 1_000_000 })).toBeGreaterThan(50);
+      const [plain, merged] = [new Set<string>(), new Set<string>()];
+      const { runs } = cross(names, { maxRuns: 1e6 }, (outcome) => plain.add(outcome));
+      const { orders } = cross(names, MERGED, (outcome) => merged.add(outcome));
+      expect([orders, [...merged].toSorted()]).toEqual([runs, [...plain].toSorted()]);
     },
   );
 
-  it.each(LARGER.map((names) => [names.join(', '), names] as const))('%s', TIME, (_, names) => {
-    expect(cross(names, boundFor(names))).toBeGreaterThan(100);
+  it('all but the registered handler, in every order', () => {
+    expect(cross(without('registrar'), MERGED).orders).toBeGreaterThan(1e6);
   });
 
-  it('all of them, in orders at random', TIME, () => {
-    const everybody = Object.keys(actors) as Name[];
-    expect(cross(everybody, { maxRuns: 1, samples: runsAll ? 100_000 : 3000 })).toBe(
-      1 + (runsAll ? 100_000 : 3000),
-    );
+  it('all of them, in every order, or 3000 at random', () => {
+    const { orders, sampled } = cross(EVERYBODY, runsAll ? MERGED : { maxRuns: 0, samples: 3000 });
+    expect(runsAll ? orders : sampled).toBeGreaterThanOrEqual(runsAll ? 1e8 : 3000);
+  });
+});
+
+/** Runs `body` with a method of a class replaced. */
+function broken<K extends string>(
+  { prototype }: { readonly prototype: Record<K, unknown> },
+  name: K,
+  by: unknown,
+  body: () => void,
+): void {
+  const { [name]: whole } = prototype;
+  prototype[name] = by;
+  try {
+    body();
+  } finally {
+    prototype[name] = whole;
+  }
+}
+
+/** The shortest order that fails; and it fails again. */
+function shortest(names: readonly Actor[]): { error: string; steps: readonly string[] } {
+  const program = crossing(names, mockRig);
+  const found = shortestFailure(program, MERGED);
+  if (!found) throw new Error('nothing fails');
+  const { schedule, steps } = found;
+  const error = found.error instanceof Error ? found.error.message : String(found.error);
+  expect(() => replay(program, schedule, { sim: { without: new Set(found.without) } })).toThrow(
+    error,
+  );
+  return { error, steps };
+}
+
+describe('would not pass', TIME, () => {
+  const nothing = (): void => undefined;
+
+  it('if faults outlived their attachment (C4, C5)', () => {
+    broken(FaultQueue, 'respondAutomatically', nothing, () => {
+      const { error, steps } = shortest(without('registrar', 'clock'));
+      expect(error).toContain('outlives');
+      expect(steps).toEqual(['device: start', 'device: the last of the groups']);
+    });
   });
 
-  it('would not pass if faults outlived their attachment: two steps show it', () => {
-    const { respondAutomatically } = FaultQueue.prototype;
-    FaultQueue.prototype.respondAutomatically = () => undefined;
-    try {
-      expect(() => exploreOrThrow(among('device', 'reader', 'replacer', 'clock'))).toThrow(
-        /outlives the replace \(C5\)\n {2}device: start\n {2}device: the last of the group\n {2}replacer: start\n/,
-      );
-    } finally {
-      FaultQueue.prototype.respondAutomatically = respondAutomatically;
-    }
+  it('if a life of a handler left its groups to the next (C11)', () => {
+    const leaves = function (this: FaultRegistration): void {
+      this.device.faultHandlers.delete(this.id);
+      this.device.iommu?.ops.disableFaults?.(this.device);
+    };
+    broken(FaultRegistration, 'unregister', leaves, () => {
+      const { error } = shortest(['device', 'registrar']);
+      expect(error).toContain('a page request outlives the registration (C11)');
+    });
+  });
+
+  it('if the group index alone were the match (C8)', () => {
+    const byIndex = function (this: IopfGroup, { grpid }: { readonly grpid: number }): boolean {
+      return grpid === this.last.grpid;
+    };
+    broken(IopfGroup, 'matches', byIndex, () => {
+      const { error, steps } = shortest(['device', 'index again', 'responder', 'clock']);
+      expect(error).toContain('SUCCESS, and no user said so');
+      expect(steps.at(-1)).toBe('responder: start');
+    });
+  });
+
+  it('if time-outs answered twice (C10, C13)', () => {
+    const always = function (this: IopfGroup, code: number): void {
+      this.respond(code as never);
+      this.device.iommu?.ops.pageResponse?.(this.device, { ...this.last, code: code as never });
+    };
+    broken(IopfGroup, 'end', always, () => {
+      expect(shortest(['device', 'clock']).error).toContain('a second answer (C13)');
+    });
+  });
+
+  it('if faults went on when nobody takes them any more (C1)', () => {
+    broken(IopfQueue, 'removeDevice', nothing, () => {
+      expect(shortest(['device', 'detacher']).error).toMatch(/faults are on|refused/);
+    });
   });
 });

@@ -31,7 +31,7 @@ export function shortestFailure(
     else without.delete(name);
   }
   for (let maxPreemptions = 0; maxPreemptions <= MOST_PREEMPTIONS; maxPreemptions++) {
-    const found = fewestSteps(program, { ...fewer, reduce: false, maxPreemptions });
+    const found = fewestSteps(program, { ...fewer, reduce: false, merge: false, maxPreemptions });
     if (found) return { ...found, without: [...without] };
   }
   return { ...failure, without: [...without] };
