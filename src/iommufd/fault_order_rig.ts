@@ -212,7 +212,7 @@ export class FaultOrderRig {
         return 0;
       },
     });
-    check(typeof made !== 'number', `registering is refused: ${String(made)}`);
+    if (typeof made === 'number') throw new Error(`registering is refused: ${made}`);
     this.#registeredAt = begun;
     this.#registration = made;
   }
