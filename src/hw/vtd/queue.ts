@@ -141,9 +141,9 @@ export class InvalidationQueue {
     if ((w0 & 0xf) === DescriptorType.WAIT) {
       this.#registers.set(Offset.IQH, next);
       const drains = (w0 & PD) !== 0;
-      const wait = { words: words.slice(), invalidations: deviceTlbs.sent, drains };
-      if (this.#waits.length === 0 && this.#isDue(wait)) this.#complete(wait.words);
-      else this.#waits.push(wait);
+      const wait = { words, invalidations: deviceTlbs.sent, drains };
+      if (this.#waits.length === 0 && this.#isDue(wait)) this.#complete(words);
+      else this.#waits.push({ ...wait, words: words.slice() });
       return 0;
     }
     if (!invalidation.canTake(words)) {
@@ -162,9 +162,14 @@ export class InvalidationQueue {
     return deviceTlbs.oldest > wait.invalidations;
   }
 
-  #complete([w0 = 0, data = 0, lo = 0, hi = 0]: Uint32Array): void {
+  #complete(words: Uint32Array): void {
+    const w0 = words[0] ?? 0;
     // What is no memory takes the word and forgets it.
-    if ((w0 & SW) !== 0) this.#memory.writeWord(hi * 2 ** 20 + (lo >>> 12), lo & 0xffc, data);
+    if ((w0 & SW) !== 0) {
+      const lo = words[2] ?? 0;
+      const page = (words[3] ?? 0) * 2 ** 20 + (lo >>> 12);
+      this.#memory.writeWord(page, lo & 0xffc, words[1] ?? 0);
+    }
     if ((w0 & IF) !== 0 && (this.#registers.get(Offset.ICS) & 1) === 0) {
       this.#registers.set(Offset.ICS, 1);
       this.event.raise();
