@@ -6,5 +6,8 @@ export default defineConfig({
     include: ['{src,host,cli,test,tools}/**/*.test.ts'],
     exclude: ['node_modules', 'dist'],
     setupFiles: ['test/setup.ts'],
+    // A limit for what hangs: how fast the machine is does not matter.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
   },
 });

@@ -7,10 +7,9 @@ import { machineState } from '../src/machine/state.ts';
 import { engineTimers } from './engine_timers.ts';
 
 const MISC_MAJOR = 10;
-/** Linux takes a free one; the highest of those that it hands out to drivers that ask is what a small machine shows. */
-const VFIO_MAJOR = 511;
-/** Of VFIO's groups, likewise. */
-const VFIO_GROUP_MAJOR = 510;
+/** Linux takes free ones, from 254 down: these are what a small machine shows. */
+const VFIO_GROUP_MAJOR = 253;
+const VFIO_MAJOR = 252;
 
 /**
  * The device nodes that a program finds without devices of VFIO. Modes are those that the kernel gives before udev changes them.

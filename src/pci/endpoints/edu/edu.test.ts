@@ -3,6 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { Sim } from '../../../sim/sim.ts';
 import type { Body } from '../../../sim/task.ts';
+import type { AccessWidth } from '../../bar.ts';
 import { dmaText } from '../../dma_text.ts';
 import { FakePath } from '../../fake_path.ts';
 import { Edu, type EduOptions } from './edu.ts';
@@ -141,24 +142,36 @@ describe('edu, register by register', () => {
   });
 
   it.each([
-    ['a byte', 0x00, 1],
-    ['two bytes', 0x04, 2],
     ['8 bytes below 0x80', 0x00, 8],
-    ['8 bytes across 0x80', 0x7c, 8],
-    ['4 bytes at an odd place', 0x02, 4],
-    ['8 bytes in the middle of a register', 0x84, 8],
     ['the upper half of a register', 0x84, 4],
-    ['a byte of a DMA register', 0x80, 1],
     ['a place without a register', 0x0c, 4],
     ['the buffer, which only DMA sees', 0x4_0000, 4],
     ['the end', 0xf_fff8, 8],
   ] as const)('%s reads as ones and writes nothing', (_what, at, width) => {
-    const { bar, read } = start();
-    const before = [0x00, 0x04, 0x08, 0x20, 0x24, 0x80, 0x88, 0x90, 0x98].map(read);
-    expect(bar.read(at, width)).toBe((1n << BigInt(8 * width)) - 1n);
-    bar.write(at, width, 0x7n);
-    expect([0x00, 0x04, 0x08, 0x20, 0x24, 0x80, 0x88, 0x90, 0x98].map(read)).toEqual(before);
+    expect(touched(at, width)).toBe((1n << BigInt(8 * width)) - 1n);
   });
+
+  it.each([
+    ['a byte', 0x00, 1],
+    ['two bytes', 0x04, 2],
+    ['a byte of a DMA register', 0x80, 1],
+    ['4 bytes at an odd place', 0x02, 4],
+    ['8 bytes across 0x80', 0x7c, 8],
+    ['8 bytes in the middle of a register', 0x84, 8],
+  ] as const)('%s reads as 0 and writes nothing, as QEMU answers it', (_what, at, width) => {
+    expect(touched(at, width)).toBe(0n);
+  });
+
+  /** What is read there; what is written there must change no register. */
+  function touched(at: number, width: AccessWidth): bigint {
+    const { bar, read } = start();
+    const registers = [0x00, 0x04, 0x08, 0x20, 0x24, 0x80, 0x88, 0x90, 0x98];
+    const before = registers.map(read);
+    const value = bar.read(at, width);
+    bar.write(at, width, 0x7n);
+    expect(registers.map(read)).toEqual(before);
+    return value;
+  }
 
   it('names its registers for traces', () => {
     const { bar } = start();

@@ -103,6 +103,7 @@ export class Edu {
   }
 
   #read(offset: number, width: AccessWidth): bigint {
+    if (!isKnown(offset, width)) return 0n;
     if (!isAllowed(offset, width)) return allOnes(width);
     switch (offset) {
       case Register.identification:
@@ -222,11 +223,13 @@ export class Edu {
   }
 }
 
-/** What the device answers at all: others read as ones and write nothing. */
-function isAllowed(offset: number, width: AccessWidth): boolean {
-  if (width !== 4 && !(width === 8 && offset >= WIDE_FROM)) return false;
-  return offset % width === 0;
-}
+/** What reaches the device: QEMU answers all else before it, with 0, and writes nothing. */
+const isKnown = (offset: number, width: AccessWidth): boolean =>
+  (width === 4 || width === 8) && offset % width === 0;
+
+/** What the device answers: others read as ones and write nothing. */
+const isAllowed = (offset: number, width: AccessWidth): boolean =>
+  isKnown(offset, width) && (width === 4 || offset >= WIDE_FROM);
 
 /** n! modulo 2^32, which is 0 from 34 on: no need to multiply 4 billion times. */
 function factorial(n: number): number {
