@@ -109,6 +109,15 @@ describe.each(['vtd', 'vtd-legacy'])('an edu device on the machine %s', (name) =
   });
 });
 
+it('its driver is done when the hardware is, whoever runs meanwhile', () => {
+  const description = presets.find((preset) => preset.name === 'vtd');
+  for (let seed = 1; seed <= 20; seed++) {
+    const sim = new Sim({ choices: 'random', seed });
+    const machine = new Machine({ sim, ...(description && { description }) });
+    expect(machine.iommufd.core.warnings).toEqual([]);
+  }
+});
+
 describe('what only scalable mode has', () => {
   const GUEST = 0x4000_0000n;
   const ADDRESS = 0x765_4000n; // within the 28 bits of edu

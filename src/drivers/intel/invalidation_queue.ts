@@ -141,7 +141,11 @@ export class InvalidationQueue {
 
   #isOver(pending: Pending): boolean {
     this.#reclaim();
-    if (!pending.isOver && this.#checkErrors()) this.#reclaim();
+    if (!pending.isOver) {
+      this.#checkErrors();
+      // While a register is read the hardware goes on.
+      this.#reclaim();
+    }
     return pending.isOver;
   }
 
@@ -165,9 +169,9 @@ export class InvalidationQueue {
 
   /**
    * What the hardware says of its queue, for all that wait. At an invalid descriptor the head stands still: it is made into a wait of its
-   * own, so that the queue goes on. True where there was anything. Source: Linux `qi_check_fault()`.
+   * own, so that the queue goes on. Source: Linux `qi_check_fault()`.
    */
-  #checkErrors(): boolean {
+  #checkErrors(): void {
     const { mmio } = this.#hardware;
     const status = mmio.read32(Reg.FSTS);
     if (status & Fsts.ICE) mmio.write32(Reg.FSTS, Fsts.ICE);
@@ -178,7 +182,7 @@ export class InvalidationQueue {
       for (const dropped of [...this.#pending]) this.#end(dropped, -Errno.ETIMEDOUT);
       mmio.write32(Reg.FSTS, Fsts.ITE);
     }
-    if ((status & Fsts.IQE) === 0) return (status & (Fsts.ICE | Fsts.ITE)) !== 0;
+    if ((status & Fsts.IQE) === 0) return;
     const head = mmio.read32(Reg.IQH) / (this.#words * 4);
     const refused = this.#pending.find(
       ({ first, needed }) => (head - first + LENGTH) % LENGTH < needed,
@@ -186,7 +190,6 @@ export class InvalidationQueue {
     if (refused) refused.outcome = -Errno.EINVAL;
     this.#putWait(head, head);
     mmio.write32(Reg.FSTS, Fsts.IQE);
-    return true;
   }
 
   /** A descriptor at `index` that writes the word of the submission that ends at `last`. */
