@@ -3,7 +3,7 @@ import { Errno } from '../base/errno.ts';
 import { IdTable } from '../base/id_table.ts';
 import { allocPagingDomain } from './alloc.ts';
 import type { Device, IommuDevice } from './device.ts';
-import { type Domain, DomainType } from './domain.ts';
+import { type Domain, DomainType, type GuestWatcher } from './domain.ts';
 import { createDirectMappings } from './direct_mappings.ts';
 import { PageResponseCode } from './fault.ts';
 import { IommuGroup } from './group.ts';
@@ -43,6 +43,8 @@ export class IommuCore {
   readonly allocFails: () => boolean;
   /** Processes that share their address space with devices. */
   readonly sva: Sva;
+  /** Told of guests' invalidations; nobody, unless a checker looks. */
+  guestWatcher: GuestWatcher | undefined = undefined;
   readonly #defaultDomain: 'dma' | 'identity';
   #faultTokens = 0n;
   readonly #groupKeys = new Map<IommuDevice, Map<unknown, IommuGroup>>();

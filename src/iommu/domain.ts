@@ -139,9 +139,21 @@ export interface SvaDomain extends Domain {
   readonly mm: Mm;
 }
 
+/** A guest's first stage as its owner has described it: tables of x86-64 in the guest's memory, which is where `parent` has it. */
+export interface GuestTable {
+  readonly parent: PagingDomain;
+  /** Page of 4 KiB of the top table. */
+  readonly root: number;
+  readonly levels: 4 | 5;
+  /** What is read-only is so for privileged requests too. */
+  readonly protectsWrites: boolean;
+}
+
 /** A user's (guest's) translation on top of a paging domain. */
 export interface NestedDomain extends Domain {
   readonly type: typeof DomainType.NESTED;
+  /** The table that hardware walks, for those who compare; absent where nothing walks one. */
+  readonly guestTable?: GuestTable;
   /**
    * Makes the hardware forget what it has cached of the guest's translation, entry by entry; the first bad one ends it. An empty array
    * only has its type checked. Absent where the driver caches nothing, or takes this through a virtual IOMMU only.
@@ -149,7 +161,19 @@ export interface NestedDomain extends Domain {
   invalidate?(array: UserDataArray): Invalidation;
 }
 
+/** Who wants to know what guests take for forgotten. */
+export interface GuestWatcher {
+  /**
+   * A guest asks for invalidations of a type. When the driver is done, whoever is returned has the entries that it carried out, as it
+   * read them.
+   */
+  invalidating(domain: NestedDomain, type: number): (entries: readonly Uint8Array[]) => void;
+}
+
 export const isPagingDomain = (domain: Domain): domain is PagingDomain => (domain.type & 1) !== 0;
+
+export const isNestedDomain = (domain: Domain): domain is NestedDomain =>
+  domain.type === DomainType.NESTED;
 
 export const isSvaDomain = (domain: Domain): domain is SvaDomain => domain.type === DomainType.SVA;
 

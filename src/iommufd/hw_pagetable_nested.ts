@@ -4,7 +4,7 @@ import { iommufd_hwpt_alloc_flags as HwptFlags } from '../abi/iommufd.ts';
 import { withCleanup } from '../base/cleanup.ts';
 import { ErrnoError } from '../base/errno.ts';
 import { allocUserDomain, allocViommuDomain } from '../iommu/alloc.ts';
-import { type Domain, DomainType, type NestedDomain } from '../iommu/domain.ts';
+import { type Domain, isNestedDomain, type NestedDomain } from '../iommu/domain.ts';
 import type { UserData } from '../iommu/user_data.ts';
 import { checkErrno } from './check.ts';
 import type { Context } from './context.ts';
@@ -90,9 +90,6 @@ function make(
     return hwpt;
   });
 }
-
-const isNestedDomain = (domain: Domain): domain is NestedDomain =>
-  domain.type === DomainType.NESTED;
 
 /** A nested table on a parent, for a device. @throws EOPNOTSUPP, EINVAL (the parent can not be one), what the driver answers */
 export function allocHwptNested(

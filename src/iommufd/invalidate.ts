@@ -2,6 +2,7 @@
 import type { iommu_hwpt_invalidate } from '../abi/iommufd.ts';
 import type { Cmd } from '../abi/struct.ts';
 import { ErrnoError } from '../base/errno.ts';
+import type { GuestWatcher, NestedDomain } from '../iommu/domain.ts';
 import type { Invalidation, UserDataArray } from '../iommu/user_data.ts';
 import { PAGE_SIZE } from '../memory/mm.ts';
 import { type Call, checkReserved } from './call.ts';
@@ -9,6 +10,7 @@ import { check } from './check.ts';
 import { clientArray } from './client_data.ts';
 import { HwptNested } from './hw_pagetable_nested.ts';
 import { IommufdObject } from './objects.ts';
+import { ReadEntries } from './read_entries.ts';
 import { Viommu } from './viommu.ts';
 
 /** More than anybody asks for; no call is to be busy for ever. */
@@ -43,17 +45,37 @@ function run({ cmd, context, task }: Call<Cmd<typeof iommu_hwpt_invalidate>>): I
   }
   const array = clientArray(task.mm, cmd.data_type, { address, entryLength, entryCount });
   return context.withObject(cmd.hwpt_id, IommufdObject, 'an object', (object) =>
-    invalidate(object, array),
+    invalidate(object, array, context.iommufd.core.guestWatcher),
   );
 }
 
-function invalidate(object: IommufdObject, array: UserDataArray): Invalidation {
+function invalidate(
+  object: IommufdObject,
+  array: UserDataArray,
+  watcher: GuestWatcher | undefined,
+): Invalidation {
   const isTable = object instanceof HwptNested;
   if (!isTable && !(object instanceof Viommu)) {
     const what = `object ${object.id} is of type ${object.type}`;
     throw new ErrnoError('EINVAL', `${what}: neither a nested table nor a virtual IOMMU`);
   }
-  const done = isTable ? object.domain.invalidate?.(array) : object.driver.invalidate?.(array);
+  const done = isTable
+    ? invalidateTable(object.domain, array, watcher)
+    : object.driver.invalidate?.(array);
   if (done) return done;
   throw new ErrnoError('EOPNOTSUPP', `the driver of ${object.type} ${object.id} caches nothing`);
+}
+
+/** The driver's part, with a watcher who is told what it read: the client's memory can be another by then. */
+function invalidateTable(
+  domain: NestedDomain,
+  array: UserDataArray,
+  watcher: GuestWatcher | undefined,
+): Invalidation | undefined {
+  if (!watcher || !domain.guestTable) return domain.invalidate?.(array);
+  const read = new ReadEntries(array);
+  const tell = watcher.invalidating(domain, array.type);
+  const done = domain.invalidate?.(read);
+  tell(read.entries.slice(0, done?.handled ?? 0));
+  return done;
 }

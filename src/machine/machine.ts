@@ -62,6 +62,7 @@ export class Machine {
     const memory = new PhysicalMemory(this.ram, this.memory);
     const translatorOf = (device: Device) => this.#translatorsByDevice.get(device);
     const witness = onStale && new StaleTranslations({ translatorOf, memory }, onStale);
+    this.iommufd.core.guestWatcher = witness?.guestWatcher;
     const pci = { sim, memory, observer: () => this.dmaObserver, witness };
     let driver: IntelIommu | undefined;
     const intel = (): IntelIommu => (driver ??= new IntelIommu(this.iommufd.core));

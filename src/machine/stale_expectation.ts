@@ -19,13 +19,20 @@ export interface Expectation {
   readonly text: string;
   /** Addresses of the second stage that it goes through, where there are two. */
   readonly below: readonly bigint[];
+  /** Where it may end, in the tables that record writes: those of the second stage, where there are two. */
+  readonly ends: readonly bigint[];
 }
 
 /** One frame is right; `undefined`: the access is to be refused. */
-export const exactly = (right: number | undefined, whose = 'the tables'): Expectation => ({
+export const exactly = (
+  { iova }: Translated,
+  right: number | undefined,
+  whose = 'the tables',
+): Expectation => ({
   agrees: (frame) => frame === right,
   text: right === undefined ? `${whose} allow nothing` : `${whose} have frame ${hex(right)}`,
   below: [],
+  ends: [iova],
 });
 
 export const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
@@ -35,35 +42,38 @@ export function expectationOf(
   seen: Translated,
   domain: Domain | undefined,
   memory: FrameBytes,
+  guest: { expectationOf(seen: Translated): Expectation | undefined } | undefined,
 ): Expectation | undefined {
   const { device, iova, access } = seen;
   const { group } = device;
   if (!group || group.mutex.isLocked || isInterrupt(seen)) return undefined;
-  if (!domain) return seen.pasid === NO_PASID ? undefined : exactly(undefined);
-  if (domain.type === DomainType.BLOCKED) return exactly(undefined);
-  if (domain.type === DomainType.IDENTITY) return exactly(Math.floor(frameOfIova(iova)));
+  if (!domain) return seen.pasid === NO_PASID ? undefined : exactly(seen, undefined);
+  if (domain.type === DomainType.BLOCKED) return exactly(seen, undefined);
+  if (domain.type === DomainType.IDENTITY) return exactly(seen, Math.floor(frameOfIova(iova)));
+  if (guest) return guest.expectationOf(seen);
   if (isSvaDomain(domain)) return ofProcess(domain.mm, seen, memory);
   if (!(domain instanceof PtDomain) || domain.isFlushing) return undefined;
-  if (iova < domain.apertureStart || iova > domain.apertureLast) return exactly(undefined);
+  if (iova < domain.apertureStart || iova > domain.apertureLast) return exactly(seen, undefined);
   const found = walkAccess(domain.table, Math.floor(frameOfIova(iova)), access === 'write');
-  return exactly(typeof found === 'string' ? undefined : found.frame);
+  return exactly(seen, typeof found === 'string' ? undefined : found.frame);
 }
 
 /** By the process's own tables; once it has exited, nothing. */
 function ofProcess(
   { tables, alive }: Mm,
-  { iova, access, mode }: Translated,
+  seen: Translated,
   memory: FrameBytes,
 ): Expectation | undefined {
   if (!tables || tables.isChanging) return undefined;
+  const { iova, access, mode } = seen;
   const whose = "the process's tables";
-  if (!alive) return exactly(undefined, whose);
+  if (!alive) return exactly(seen, undefined, whose);
   const read = (page: number, byte: number, into: Uint8Array): boolean =>
     memory.read(page * FRAMES_PER_PAGE, byte, into);
   const root = Number(tables.root >> 12n);
   const found = walkFirstStage(read, root, tables.levels, iova);
-  if (!found || !allows(found.rights, access, mode, true)) return exactly(undefined, whose);
-  return exactly(frameIn(found.page, iova), whose);
+  if (!found || !allows(found.rights, access, mode, true)) return exactly(seen, undefined, whose);
+  return exactly(seen, frameIn(found.page, iova), whose);
 }
 
 /** The frame with the byte of an address, in the page of 4 KiB that the address leads to. */

@@ -18,14 +18,15 @@ interface Event {
   /** What software asked to forget; absent for a change. */
   readonly asks?: InvalidationNotice;
   readonly concerns: (access: Seen) => boolean;
-  /** It is a change of the stage below: what was asked for it names addresses of that. */
-  readonly isBelow?: boolean;
+  /** It is a change of this domain, which is the stage below where another is in force: what was asked names addresses of that stage. */
+  readonly stage?: Domain;
 }
 
 /** The last change before an access that concerns it, and what was asked for it. */
 export interface LastChange {
   readonly text: string;
   readonly asked: readonly InvalidationNotice[];
+  /** It changed the stage below. */
   readonly isBelow: boolean;
 }
 
@@ -47,8 +48,10 @@ export class StaleHistory {
       if (event && !event.asks && event.concerns(access)) break;
       at--;
     }
-    const { text = 'its first attach', isBelow = false } = this.#events[at] ?? {};
-    return { text, isBelow, asked: this.#askedFor(at, access) };
+    const { text = 'its first attach', stage } = this.#events[at] ?? {};
+    const isBelow = stage !== undefined && stage !== access.domain;
+    const asked = this.#askedFor(at, access);
+    return { text: isBelow ? `${text} in the second stage` : text, isBelow, asked };
   }
 
   /** A change is known when its flush is over: what was asked for it comes before, back to the change before. */

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { iovaOfFrame } from '../generic_pt/iova.ts';
 import { type Device, NO_PASID } from '../iommu/device.ts';
-import { DIRTY_NO_CLEAR, type Domain, IotlbGather, isSvaDomain } from '../iommu/domain.ts';
+import {
+  DIRTY_NO_CLEAR,
+  type Domain,
+  type GuestWatcher,
+  IotlbGather,
+  isSvaDomain,
+} from '../iommu/domain.ts';
 import type { IommuGroup } from '../iommu/group.ts';
 import { type DomainWatcher, PtDomain } from '../iommu/pt_domain.ts';
 import { FRAME_SHIFT } from '../memory/frame.ts';
@@ -9,7 +15,9 @@ import type { Mm } from '../memory/mm.ts';
 import type { FrameBytes } from '../memory/physical_memory.ts';
 import type { DmaWitness, Translated } from '../pci/dma.ts';
 import { type InvalidationNotice, isFault, type Translator } from '../pci/translator.ts';
-import { expectationOf, hex } from './stale_expectation.ts';
+import { rangeText } from './guest_requests.ts';
+import { GuestTables } from './guest_tables.ts';
+import { type Expectation, expectationOf, hex } from './stale_expectation.ts';
 import { type LastChange, type Seen, StaleHistory } from './stale_history.ts';
 
 /** A DMA that an IOMMU served, or refused, as software does not expect any more. */
@@ -40,7 +48,7 @@ export interface StaleSources {
 /**
  * Knows what software is entitled to expect: what it has unmapped, cleaned or detached, and believes forgotten, no DMA uses any more. Each
  * DMA is compared, when it is done, with the tables of the domain that core has in force; while a flush or an attach is under way both
- * the old and the new are right. Guests' tables are passed over.
+ * the old and the new are right. What a guest has changed and not invalidated may be used, or not.
  */
 export class StaleTranslations implements DmaWitness, DomainWatcher {
   readonly #sources: StaleSources;
@@ -48,23 +56,44 @@ export class StaleTranslations implements DmaWitness, DomainWatcher {
   readonly #heard = new Set<Translator>();
   readonly #mms = new WeakSet<Mm>();
   readonly #history = new StaleHistory();
+  readonly #guests: GuestTables;
   /** It looks into the caches: what it sees there is no DMA. */
   #isLooking = false;
 
   constructor(sources: StaleSources, report: (found: StaleTranslation) => void) {
     this.#sources = sources;
     this.#report = report;
+    this.#guests = new GuestTables(sources.memory, (domain, requests) => {
+      const [first] = requests;
+      if (!first) return;
+      const more = requests.length === 1 ? '' : ` and ${requests.length - 1} more`;
+      const covers = (page: number): boolean =>
+        requests.some((one) => one.first <= page && page <= one.last);
+      this.#history.note({
+        text: `${rangeText(first)}${more} invalidated by the guest (IOMMU_HWPT_INVALIDATE)`,
+        concerns: (access) => access.domain === domain && covers(Number(access.seen.iova >> 12n)),
+      });
+    });
+  }
+
+  /** Whom core is to tell of guests' invalidations. */
+  get guestWatcher(): GuestWatcher {
+    return this.#guests;
+  }
+
+  asks({ group }: Device, pasid: number, iova: bigint): void {
+    if (group && !this.#isLooking) this.#guests.asks(group, domainOf(group, pasid), iova);
   }
 
   sees(seen: Translated): void {
     if (this.#isLooking) return;
     const { group } = seen.device;
     const domain = group && domainOf(group, seen.pasid);
-    const expected = expectationOf(seen, domain, this.#sources.memory);
-    if (expected && !expected.agrees(seen.frame)) {
-      const { text, below } = expected;
-      this.#tell({ seen, domain, below }, text, (frame) => expected.agrees(frame));
-    } else if (domain instanceof PtDomain) this.#checkDirty(seen, domain);
+    const expected = expectationOf(seen, domain, this.#sources.memory, this.#guests.of(domain));
+    if (!expected) return;
+    const { text, below } = expected;
+    if (expected.agrees(seen.frame)) this.#checkDirty(seen, domain, expected);
+    else this.#tell({ seen, domain, below }, text, (frame) => expected.agrees(frame));
   }
 
   synced(domain: PtDomain, { start, last }: IotlbGather): void {
@@ -72,7 +101,12 @@ export class StaleTranslations implements DmaWitness, DomainWatcher {
     const [from, to] = [iovaOfFrame(start), iovaOfFrame(last + 1) - 1n];
     this.#history.note({
       text: `${hex(from)}-${hex(to)} unmapped or cleaned`,
-      concerns: ({ seen: { iova }, domain: of }) => of === domain && iova >= from && iova <= to,
+      stage: domain,
+      concerns: ({ seen: { iova }, domain: of, below }) =>
+        of === domain
+          ? iova >= from && iova <= to
+          : this.#guests.of(of)?.parent === domain &&
+            below.some((page) => page <= to && page + 0xfffn >= from),
     });
   }
 
@@ -81,7 +115,9 @@ export class StaleTranslations implements DmaWitness, DomainWatcher {
     const { group } = device;
     if (!group) return;
     group.onChange ??= (pasid) => {
-      this.#watch(domainOf(group, pasid));
+      const domain = domainOf(group, pasid);
+      this.#guests.attached(group, pasid, domain);
+      this.#watch(domain);
       const at = pasid === NO_PASID ? '' : ` at PASID ${pasid}`;
       this.#history.note({
         text: `another domain attached${at}`,
@@ -101,7 +137,8 @@ export class StaleTranslations implements DmaWitness, DomainWatcher {
   }
 
   #watch(domain: Domain | undefined): void {
-    if (domain instanceof PtDomain) domain.watcher = this;
+    const table = this.#guests.of(domain)?.parent ?? domain;
+    if (table instanceof PtDomain) table.watcher = this;
     if (domain && isSvaDomain(domain)) this.#watchProcess(domain.mm);
   }
 
@@ -125,12 +162,13 @@ export class StaleTranslations implements DmaWitness, DomainWatcher {
   }
 
   /** A write through an entry that says it was recorded is not recorded again. */
-  #checkDirty(seen: Translated, domain: PtDomain): void {
+  #checkDirty(seen: Translated, domain: Domain | undefined, { ends, below }: Expectation): void {
     if (seen.access !== 'write' || seen.frame === undefined) return;
-    if (!domain.isTracking || domain.isFlushing) return;
-    const isRecorded = (): boolean => isDirtyAt(domain, seen.iova);
+    const table = this.#guests.of(domain)?.parent ?? domain;
+    if (!(table instanceof PtDomain) || !table.isTracking || table.isFlushing) return;
+    const isRecorded = (): boolean => ends.some((address) => isDirtyAt(table, address));
     if (isRecorded()) return;
-    this.#tell({ seen, domain, below: [] }, 'the write is not recorded', isRecorded);
+    this.#tell({ seen, domain, below }, 'the write is not recorded', isRecorded);
   }
 
   /** @param isRight  whether what an access is led to now is what was expected */
@@ -149,7 +187,7 @@ export class StaleTranslations implements DmaWitness, DomainWatcher {
     this.#report({ device: device.name, pasid, iova, where, since, asked, text });
   }
 
-  /** Empties one cache after the other: the one after which the answer is right had it. */
+  /** Empties one cache more each time, for those nearer to the device fill again: the one after which the answer is right had it. */
   #whereIs(
     { device, pasid, iova, access, mode }: Translated,
     isRight: (frame: number | undefined) => boolean,
@@ -158,8 +196,9 @@ export class StaleTranslations implements DmaWitness, DomainWatcher {
     if (!translator) return TABLES;
     this.#isLooking = true;
     try {
-      for (const cache of translator.caches ?? []) {
-        cache.clear();
+      const { caches = [] } = translator;
+      for (const [index, cache] of caches.entries()) {
+        for (const one of caches.slice(0, index + 1)) one.clear();
         const now = translator.translate(device, pasid, iova, access, mode);
         if (isRight(isFault(now) ? undefined : now.frame)) return cache.name;
       }
@@ -185,9 +224,14 @@ function isDirtyAt(domain: PtDomain, address: bigint): boolean {
 function missing(where: string, { seen, below }: Seen, { asked, isBelow }: LastChange): string {
   if (where === TABLES) return 'The tables in memory say so: the driver wrote them wrong.';
   const cache = where === 'paging-structure caches' ? 'IOTLB' : where;
-  const alike = asked.filter((one) => one.cache === cache);
-  const texts = alike.map(({ text }) => text).join('; ');
-  if (alike.length === 0) return `Missing: an invalidation of the ${where}.`;
+  const all = asked.filter((one) => one.cache === cache);
+  const alike = all.filter(({ pasid = seen.pasid }) => pasid === seen.pasid);
+  const inWords = (some: readonly InvalidationNotice[]): string =>
+    some.map(({ text }) => text).join('; ');
+  const texts = inWords(alike);
+  if (all.length === 0) return `Missing: an invalidation of the ${where}.`;
+  if (alike.length === 0)
+    return `Missing: an invalidation of the ${where}; asked for, of other requests: ${inWords(all)}.`;
   const addresses = isBelow ? below : [seen.iova];
   const covers = ({ range }: InvalidationNotice): boolean =>
     !range || addresses.some((one) => one >= range.first && one <= range.last);

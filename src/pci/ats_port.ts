@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Device } from '../iommu/device.ts';
+import { type Device, NO_PASID } from '../iommu/device.ts';
 import type { AtsCapability } from './ats.ts';
 import type {
   GroupResponseMessage,
@@ -24,6 +24,8 @@ interface Owner {
   allowsPasid(pasid: number, mode: number): boolean;
 }
 
+type AtsPath = Pick<DmaPath, 'translator' | 'observer' | 'witness'>;
+
 /** Why a message is not sent. */
 export const AtsRefusal = {
   ...PageRequestRefusal,
@@ -41,9 +43,9 @@ export type AtsRefusal = (typeof AtsRefusal)[keyof typeof AtsRefusal];
  */
 export class AtsPort {
   readonly #owner: Owner;
-  readonly #path: Pick<DmaPath, 'translator' | 'observer'>;
+  readonly #path: AtsPath;
 
-  constructor(owner: Owner, path: Pick<DmaPath, 'translator' | 'observer'>) {
+  constructor(owner: Owner, path: AtsPath) {
     this.#owner = owner;
     this.#path = path;
   }
@@ -55,6 +57,7 @@ export class AtsPort {
     if (!this.#owner.isBusMaster) return AtsRefusal.BUS_MASTER_OFF;
     const refusal = this.#common(request.pasid, request.iova);
     if (refusal) return refusal;
+    this.#path.witness?.asks(device, request.pasid?.value ?? NO_PASID, request.iova);
     return (
       this.#path.translator.ats?.requestTranslation(device, request) ?? {
         status: 'UNSUPPORTED_REQUEST',

@@ -70,6 +70,8 @@ export interface InvalidationNotice {
   readonly text: string;
   /** The addresses that it names, in bytes, `last` inclusive; all where absent. */
   readonly range?: { readonly first: bigint; readonly last: bigint };
+  /** Of requests with this PASID, 0 for those without one; absent where it is for all. */
+  readonly pasid?: number;
 }
 
 /** A cache that can be emptied by itself, which no software could. */

@@ -12,7 +12,13 @@ import {
 import { Errno } from '../../base/errno.ts';
 import { BaseDomain } from '../../iommu/base_domain.ts';
 import type { Device } from '../../iommu/device.ts';
-import { type Domain, DomainType, isFaultCapable, type NestedDomain } from '../../iommu/domain.ts';
+import {
+  type Domain,
+  DomainType,
+  type GuestTable,
+  isFaultCapable,
+  type NestedDomain,
+} from '../../iommu/domain.ts';
 import { DomainFlags } from '../../iommu/ops.ts';
 import {
   copyStructFromUser,
@@ -34,7 +40,7 @@ const BITS_5_LEVELS = 57;
 const EVERYTHING = { start: 0, last: -1 };
 
 /** What the client says of the guest's table. */
-interface GuestTable {
+interface Description {
   readonly flags: bigint;
   readonly topAddress: bigint;
   readonly bits: number;
@@ -50,10 +56,10 @@ export class NestedGuestDomain
 {
   readonly parent: IntelPagingDomain;
   readonly attachments: Attachments;
-  readonly #table: GuestTable;
+  readonly #table: Description;
   readonly #infoOf: InfoOf;
 
-  private constructor(parent: IntelPagingDomain, table: GuestTable, infoOf: InfoOf) {
+  private constructor(parent: IntelPagingDomain, table: Description, infoOf: InfoOf) {
     super(DomainType.NESTED);
     this.parent = parent;
     this.attachments = new Attachments(true, parent.attachments.tags);
@@ -87,6 +93,16 @@ export class NestedGuestDomain
       bits: cmd.addr_width,
     };
     return new NestedGuestDomain(parent, table, infoOf);
+  }
+
+  get guestTable(): GuestTable {
+    const { topAddress, bits, flags } = this.#table;
+    return {
+      parent: this.parent,
+      root: Number(topAddress >> 12n),
+      levels: bits === BITS_5_LEVELS ? 5 : 4,
+      protectsWrites: (flags & BigInt(IOMMU_VTD_S1_WPE)) !== 0n,
+    };
   }
 
   override attachDev(device: Device, _old: Domain | undefined): number {

@@ -13,10 +13,33 @@ export interface InvalidationWords {
   readonly text: string;
   /** In bytes; absent where it is for all addresses. */
   readonly range?: { readonly first: bigint; readonly last: bigint };
+  /** Of requests with this PASID, 0 for those without one; absent where it is for all. */
+  readonly pasid?: number;
 }
 
 /** The words are of a descriptor without mistakes. */
 export function invalidationWords(words: Uint32Array): InvalidationWords {
+  const pasid = pasidOf(words);
+  return { ...sayAll(words), ...(pasid !== undefined && { pasid }) };
+}
+
+function pasidOf([w0 = 0, w1 = 0, w2 = 0]: Uint32Array): number | undefined {
+  const pasid = w1 & 0xf_ffff;
+  switch (w0 & 0xf) {
+    case DescriptorType.PASID_IOTLB:
+      return pasid;
+    case DescriptorType.PASID_CACHE:
+      return ((w0 >>> 4) & 3) === 1 ? pasid : undefined;
+    case DescriptorType.DEVICE_TLB:
+      return 0;
+    case DescriptorType.PASID_DEVICE_TLB:
+      return (w2 & 1) === 0 ? pasid : undefined;
+    default:
+      return undefined;
+  }
+}
+
+function sayAll(words: Uint32Array): InvalidationWords {
   const [w0 = 0, w1 = 0, w2 = 0, w3 = 0] = words;
   const did = `domain ${(w0 >>> 16) & 0xffff}`;
   const granularity = (w0 >>> 4) & 3;
