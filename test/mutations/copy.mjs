@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** A copy of `src/` in which code can be broken, and its tests run. */
+/** A copy of `src/`, and of the tests of rules, in which code can be broken, and its tests run. */
 import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,6 +17,7 @@ export function copyTree() {
     'package.json',
     'vitest.config.ts',
     'test/setup.ts',
+    'test/rules',
     'tsconfig.base.json',
     'tsconfig.json',
   ];

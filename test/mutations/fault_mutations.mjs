@@ -12,6 +12,13 @@ export const faultMutations = [
   },
   {
     rule: 'C1',
+    file: 'src/drivers/paging/paging_ats.ts',
+    line: 'if (port.faultUsers === 0) {',
+    by: 'if (port.faultUsers >= 0) {',
+    why: 'the same',
+  },
+  {
+    rule: 'C1',
     file: 'src/iommu/io_pgfault.ts',
     line: 'if (device.faultParam) return -Errno.EBUSY;',
     by: '',
@@ -23,6 +30,20 @@ export const faultMutations = [
     line: 'for (const each of bound) if (each.device === device) return each.id;',
     by: '',
     why: 'devices of a group are not told apart',
+  },
+  {
+    rule: 'C2',
+    file: 'src/iommufd/attach_handle.ts',
+    line: 'this.device = device;',
+    by: "this.device = ([...device.context.objects].find(({ type }) => type === 'DEVICE') ?? device) as IommufdDevice;",
+    why: 'the handle leads to another device of the file, whose number is delivered',
+  },
+  {
+    rule: 'C2',
+    file: 'src/iommu/io_pgfault.ts',
+    line: 'let handle = attachHandleAt(group, id);',
+    by: 'let handle = attachHandleAt(group, NO_PASID);',
+    why: 'the handle in force without a PASID is taken for that of every PASID',
   },
   {
     rule: 'C3',

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { faultMutations } from './fault_mutations.mjs';
+import { intelMutations } from './intel_mutations.mjs';
 
 /**
  * One line of our code made wrong for each rule: `line` is a whole line of `file` without its indentation, there exactly once, `by` takes
@@ -30,6 +31,13 @@ export const mutations = [
     line: 'const domain = ops.domainAllocSva?.(device, mm) ?? -Errno.EOPNOTSUPP;',
     by: 'const domain = ops.domainAllocSva?.(device, { ...mm }) ?? -Errno.EOPNOTSUPP;',
     why: 'an SVA domain is of another address space than was asked for',
+  },
+  {
+    rule: 'A1',
+    file: 'src/iommu/alloc.ts',
+    line: 'domain.seal(ops, { faultHandler: request.faultHandler });',
+    by: 'domain.seal(ops);',
+    why: 'fault handling is no choice',
   },
   {
     rule: 'A2',
@@ -319,6 +327,7 @@ export const mutations = [
     why: 'a device does what the process may not',
   },
   ...faultMutations,
+  ...intelMutations,
 ];
 
 /** Rules of the same chapters that nothing here can break yet, and why. */

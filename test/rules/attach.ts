@@ -7,10 +7,11 @@ import { attachHandleAt, attach, replace } from '../../src/iommu/attach.ts';
 import { NO_PASID } from '../../src/iommu/device.ts';
 import { DomainType } from '../../src/iommu/domain.ts';
 import { AttachHandle } from '../../src/iommu/handle.ts';
+import { replaceDevice } from '../../src/iommufd/change_pt.ts';
 import { Endpoint } from './endpoint.ts';
 import { failEach } from './fail_each.ts';
-import { outcome, PAGE, type Rig } from './rig.ts';
-import type { RuleDevice } from './rule_device.ts';
+import { outcome, type Rig } from './rig.ts';
+import { PAGE, type RuleDevice } from './rule_device.ts';
 import type { Chapter } from './rules.ts';
 
 const PASID = 5;
@@ -133,26 +134,29 @@ export const attachRules: Chapter<'B1' | 'B2' | 'B3' | 'B4' | 'B8' | 'B10'> = {
       check(make) {
         const reserved = [{ start: 0x300_0000n, last: 0x300_0fffn, kind: 'reserved' as const }];
         const devices = SHARED.map((shape) => ({ ...shape, reserved }));
-        const failed = failEach(make, { devices }, (rig) => {
-          const [first, second] = rig.bindTwo();
-          const [one, two] = [rig.space(1), rig.space(2)];
-          const old = rig.table(first, one);
-          for (const each of [first, second]) each.attach(old);
-          const next = rig.table(first, two, { faults: rig.queue() });
-          const fits = () => {
-            const at = 0x300_0000n;
-            const rc = outcome(() => rig.map(two, at, 9));
-            if (rc === 'OK') rig.unmap(two, at);
-            return rc;
-          };
-          return {
-            call: () => second.attach(next),
-            look: () => [reach(first, second), fits(), first.core.faultParam !== undefined],
-            checkSuccess: () =>
-              expect([first.read(), second.read(), fits()]).toEqual([2, 2, 'EINVAL']),
-          };
-        });
-        expect(failed).toBeGreaterThan(1);
+        for (const dirty of [false, true]) {
+          const failed = failEach(make, { devices }, (rig) => {
+            const [first, second] = rig.bindTwo();
+            const [one, two] = [rig.space(1), rig.space(2)];
+            const old = rig.table(first, one, { dirty });
+            for (const each of [first, second]) each.attach(old);
+            const next = rig.table(first, two, { dirty, faults: rig.queue() });
+            const fits = () => {
+              const at = 0x300_0000n;
+              const rc = outcome(() => rig.map(two, at, 9));
+              if (rc === 'OK') rig.unmap(two, at);
+              return rc;
+            };
+            return {
+              call: () => second.attach(next),
+              look: () => [reach(first, second), fits(), first.core.faultParam !== undefined],
+              checkFailure: () => expect(rig.destroy(next)).toBe('OK'),
+              checkSuccess: () =>
+                expect([first.read(), second.read(), fits()]).toEqual([2, 2, 'EINVAL']),
+            };
+          });
+          expect(failed).toBeGreaterThan(1);
+        }
       },
     },
     {
@@ -234,6 +238,8 @@ export const attachRules: Chapter<'B1' | 'B2' | 'B3' | 'B4' | 'B8' | 'B10'> = {
         const [old = 0, next = 0] = tables;
         first.attach(old);
         expect(outcome(() => second.attach(next))).toBe('EINVAL');
+        const bound = rig.boundAs(second);
+        expect(outcome(() => replaceDevice(bound, NO_PASID, next))).toBe('EINVAL');
         expect([first.read(), second.read()]).toEqual([1, 1]);
       },
     },

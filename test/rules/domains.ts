@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Chapter A: domains and their creation. */
-import { expect } from 'vitest';
+import { expect, vi } from 'vitest';
 import { Errno } from '../../src/base/errno.ts';
 import { MockIommu } from '../../src/drivers/mock/mock_iommu.ts';
 import { PagingIommu } from '../../src/drivers/paging/paging_iommu.ts';
@@ -9,6 +9,7 @@ import { Device } from '../../src/iommu/device.ts';
 import { DomainType, isFaultCapable, type PagingDomain } from '../../src/iommu/domain.ts';
 import { DomainFlags } from '../../src/iommu/ops.ts';
 import type { UserData } from '../../src/iommu/user_data.ts';
+import { HwptPaging } from '../../src/iommufd/hw_pagetable.ts';
 import { outcome, type Rig } from './rig.ts';
 import type { Chapter } from './rules.ts';
 
@@ -33,6 +34,15 @@ function foreignDomain({ hardware, core }: Rig): PagingDomain {
   const domain = allocPagingDomain(typeof other === 'number' ? device : other);
   if (typeof domain === 'number') throw new Error(`no foreign domain: ${domain}`);
   return domain;
+}
+
+/** Whether a driver is asked to attach the domain of a table, from now on. */
+function watchAttach({ client }: Rig, table: number): () => boolean {
+  const hwpt = [...client.file.context.objects].find(({ id }) => id === table);
+  if (!(hwpt instanceof HwptPaging)) throw new Error(`${table} is no table`);
+  const domain = hwpt.domain as Required<PagingDomain>;
+  const spies = [vi.spyOn(domain, 'attachDev'), vi.spyOn(domain, 'setDevPasid')];
+  return () => spies.some(({ mock }) => mock.calls.length > 0);
 }
 
 const guestData: UserData = { type: 0, length: 8, copyIn: () => true, copyOut: () => true };
@@ -155,6 +165,7 @@ export const domainRules: Chapter<'A1' | 'A2' | 'A3' | 'A4'> = {
         const device = rig.bind();
         const [ioas, faults] = [rig.space(1), rig.queue()];
         const capable = rig.table(device, ioas, { faults });
+        const isAsked = watchAttach(rig, capable);
         for (const pasid of [0, PASID]) {
           expect(outcome(() => device.attach(capable, pasid))).toBe('ENODEV');
           expect(device.read(pasid)).toBeUndefined();
@@ -165,6 +176,7 @@ export const domainRules: Chapter<'A1' | 'A2' | 'A3' | 'A4'> = {
           expect(outcome(() => device.attach(capable, pasid))).toBe('ENODEV');
           expect(device.read(pasid)).toBe(1);
         }
+        expect(isAsked()).toBe(false);
       },
     },
     {
@@ -175,8 +187,9 @@ export const domainRules: Chapter<'A1' | 'A2' | 'A3' | 'A4'> = {
           const rig = make({ devices });
           const [first, second] = rig.bindTwo();
           const capable = rig.table(first, rig.space(1), { faults: rig.queue() });
-          for (const pasid of [0, PASID])
-            expect(outcome(() => first.attach(capable, pasid))).toBe('ENODEV');
+          const isAsked = watchAttach(rig, capable);
+          expect([outcome(() => first.attach(capable)), isAsked()]).toEqual(['ENODEV', false]);
+          expect(outcome(() => first.attach(capable, PASID))).toBe('ENODEV');
           for (const each of [first, second]) {
             expect([each.read(), each.read(PASID)]).toEqual([undefined, undefined]);
             expect(each.core.faultParam).toBeUndefined();

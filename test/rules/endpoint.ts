@@ -3,7 +3,7 @@ import type { LocalClient } from '../../src/iommufd/local_client.ts';
 import type { PciFunction } from '../../src/pci/function.ts';
 import type { VfioCdev } from '../../src/vfio/cdev.ts';
 import { LocalVfioClient } from '../../src/vfio/local_client.ts';
-import { type Answer, type Asking, IOVA, type RuleDevice } from './rule_device.ts';
+import { type Answer, type Asking, IOVA, PAGE, type RuleDevice } from './rule_device.ts';
 
 /* Registers, commands and states of the endpoint `iommu_test`, as its README has them. */
 const BASE = 0x1000;
@@ -59,7 +59,7 @@ export class Endpoint implements RuleDevice {
     return this.#ready().dma.write(iova, Uint8Array.of(byte), pasid) === undefined;
   }
 
-  ask(group: number, { pasid = 0, last = true, privateData }: Asking = {}): void {
+  ask(group: number, { pasid = 0, page = 0, last = true, privateData }: Asking = {}): void {
     this.#ready();
     for (const i of [0, 1, 2, 3])
       this.#set(
@@ -67,7 +67,7 @@ export class Endpoint implements RuleDevice {
         Number(BigInt.asUintN(32, (privateData ?? 0n) >> BigInt(32 * i))),
       );
     const hasData = privateData === undefined ? 0 : HAS_PRIVATE_DATA;
-    this.#set(ADDRESS, Number(IOVA));
+    this.#set(ADDRESS, Number(IOVA) + page * PAGE);
     this.#set(PASID, pasid === 0 ? 0 : 0x8000_0000 + pasid);
     this.#set(GROUP, group);
     this.#set(PAGE_FLAGS, READ | (last ? LAST : 0) | hasData);

@@ -11,6 +11,8 @@ export interface FailingCall {
   look(): unknown;
   /** Asserts that the call has done its work. */
   checkSuccess(): void;
+  /** Asserts what can be done where it has not. */
+  checkFailure?(): void;
 }
 
 /**
@@ -24,7 +26,7 @@ export function failEach(
 ): number {
   let failed = 0;
   sweepFaults((faults: Faults) => {
-    const { rig, call, look, checkSuccess } = faults.aside(() => {
+    const { rig, call, look, checkSuccess, checkFailure } = faults.aside(() => {
       const made = make({ ...options, sim: new Sim({ faults, checkLocks: true }) });
       return { rig: made, ...begin(made) };
     });
@@ -37,6 +39,7 @@ export function failEach(
       failed++;
       expect(faults.injected).toBeDefined();
       expect(state()).toEqual(before);
+      checkFailure?.();
     });
   });
   return failed;

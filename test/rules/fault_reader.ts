@@ -13,6 +13,7 @@ export interface Fault {
   readonly pasid: number;
   readonly group: number;
   readonly cookie: number;
+  readonly addr: bigint;
   /** IOMMU_PGFAULT_FLAGS_*: 1 it has a PASID, 2 it is the last of its group; there are no others. */
   readonly flags: number;
 }
@@ -42,14 +43,9 @@ export class FaultReader {
     process.mm.copyIn(BUFFER, bytes);
     const view = new DataView(bytes.buffer);
     return Array.from({ length: count / size }, (_, i) => {
-      const {
-        dev_id: device,
-        pasid,
-        grpid: group,
-        cookie,
-        flags,
-      } = iommu_hwpt_pgfault.on(view, i * size);
-      return { device, pasid, group, cookie, flags };
+      const fault = iommu_hwpt_pgfault.on(view, i * size);
+      const { dev_id: device, pasid, grpid: group, cookie, addr, flags } = fault;
+      return { device, pasid, group, cookie, addr, flags };
     });
   }
 

@@ -11,7 +11,8 @@ import { releaseDmaOwner } from '../../src/iommu/ownership.ts';
 import { IommufdDevice } from '../../src/iommufd/device.ts';
 import { FRAME_SIZE } from '../../src/memory/frame.ts';
 import { failEach } from './fail_each.ts';
-import { outcome, PAGE, type Rig } from './rig.ts';
+import { outcome, type Rig } from './rig.ts';
+import { PAGE } from './rule_device.ts';
 import type { Chapter } from './rules.ts';
 
 const PASID = 5;

@@ -9,7 +9,7 @@ import type { LocalClient } from '../../src/iommufd/local_client.ts';
 import type { FrameBytes } from '../../src/memory/physical_memory.ts';
 import { translateInDomain } from '../../src/pci/domain_translation.ts';
 import { isFault } from '../../src/pci/translator.ts';
-import { type Answer, type Asking, IOVA, type RuleDevice } from './rule_device.ts';
+import { type Answer, type Asking, IOVA, PAGE, type RuleDevice } from './rule_device.ts';
 
 const ANSWERS: readonly Answer[] = ['SUCCESS', 'INVALID', 'FAILURE'];
 const READ = 1;
@@ -71,8 +71,9 @@ export class TestDevice implements RuleDevice {
     return !isFault(found) && this.#memory.write(found.frame, found.offset, Uint8Array.of(byte));
   }
 
-  ask(grpid: number, { pasid = 0, last = true, privateData }: Asking = {}): void {
+  ask(grpid: number, { pasid = 0, page = 0, last = true, privateData }: Asking = {}): void {
     if (last) this.#since.set(grpid, this.#responses().length);
+    const addr = IOVA + BigInt(page * PAGE);
     const hasData = privateData !== undefined;
     const flags =
       (last ? PageRequestFlags.LAST_PAGE : 0) |
@@ -81,13 +82,13 @@ export class TestDevice implements RuleDevice {
     const isBound = [...this.#client.file.context.objects].includes(this.#bound);
     // The test driver's command makes whole groups without private data, of devices that are bound.
     if (!last || !isBound || hasData) {
-      const request = { flags, pasid, grpid, perm: READ, addr: IOVA };
+      const request = { flags, pasid, grpid, perm: READ, addr };
       reportDeviceFault(this.core, hasData ? { ...request, privateData } : request);
       return;
     }
     this.#client.call('IOMMU_TEST_CMD', {
       op: t.IOMMU_TEST_OP_TRIGGER_IOPF,
-      u: { trigger_iopf: { dev_id: this.id, pasid, grpid, perm: READ, addr: IOVA } },
+      u: { trigger_iopf: { dev_id: this.id, pasid, grpid, perm: READ, addr } },
     });
   }
 

@@ -6,6 +6,7 @@ import { MOCK_FLAGS_DEVICE_PASID } from '../../src/abi/iommufd_test.ts';
 import type { Device } from '../../src/iommu/device.ts';
 import type { PageResponse } from '../../src/iommu/fault.ts';
 import { ProcessMm } from '../../src/iommu/process_mm.ts';
+import { IommufdDevice } from '../../src/iommufd/device.ts';
 import { LocalClient } from '../../src/iommufd/local_client.ts';
 import type {
   IommuDescription,
@@ -13,15 +14,15 @@ import type {
   ReservedDescription,
 } from '../../src/machine/description.ts';
 import { Machine } from '../../src/machine/machine.ts';
+import { MachineVtd } from '../../src/machine/vtd.ts';
 import { PhysicalMemory } from '../../src/memory/physical_memory.ts';
 import { Sim } from '../../src/sim/sim.ts';
 import { Endpoint } from './endpoint.ts';
 import { BUFFER, FaultReader } from './fault_reader.ts';
 import { TestDevice } from './mock_device.ts';
-import { IOVA, type RuleDevice } from './rule_device.ts';
+import { IOVA, PAGE, type RuleDevice } from './rule_device.ts';
 import type { Hardware } from './rules.ts';
 
-export const PAGE = 0x1000;
 const MEMORY = 0x1000_0000n;
 /** Pages of a client, one for each address space. */
 const PAGES = 32;
@@ -127,6 +128,14 @@ export class Rig {
     return device;
   }
 
+  /** A device with fault-capable tables at PASIDs, all of one address space and one queue. */
+  faulting(...pasids: readonly number[]) {
+    const device = this.bind();
+    const [ioas, faults] = [this.space(1), this.queue()];
+    for (const pasid of pasids) device.attach(this.table(device, ioas, { faults }), pasid);
+    return { device, ioas, faults };
+  }
+
   /** A client takes two. */
   bindTwo(): [RuleDevice, RuleDevice] {
     return [this.bind(0), this.bind(1)];
@@ -180,6 +189,21 @@ export class Rig {
     if (typeof mm === 'number') throw new Error(`no process: ${mm}`);
     mm.mmap(IOVA, PAGE, { readable: true, writable: true });
     return mm;
+  }
+
+  /** Page requests that are on their way come to the hardware's queue; its driver has not looked. */
+  arrive(): void {
+    for (const fn of this.machine.pciDevices) {
+      const unit = this.machine.translatorOf(fn);
+      if (unit instanceof MachineVtd) this.sim.waitUntil(() => !unit.model.pageRequests.isOnTheWay);
+    }
+  }
+
+  /** What a client's file has for a device: for calls that VFIO would not make. */
+  boundAs({ id }: RuleDevice): IommufdDevice {
+    const found = [...this.client.file.context.objects].find((object) => object.id === id);
+    if (!(found instanceof IommufdDevice)) throw new Error(`${id} is no device`);
+    return found;
   }
 
   /** What core has told the driver to answer a device. */

@@ -4,12 +4,17 @@ import type { Device } from '../../src/iommu/device.ts';
 /** Where each address space of a rig has its page: in the aperture of all hardware. */
 export const IOVA = 0x200_0000n;
 
+/** In bytes. */
+export const PAGE = 0x1000;
+
 /** What became of a group of page requests; `off`: the device may not ask. */
 export type Answer = 'none' | 'SUCCESS' | 'INVALID' | 'FAILURE' | 'off';
 
 export interface Asking {
   /** 0, unless told: requests without. */
   readonly pasid?: number;
+  /** So many pages behind `IOVA`; 0 unless told. */
+  readonly page?: number;
   /** The group is complete with it. Default true. */
   readonly last?: boolean;
   /** 128 bits that the hardware wants back: with the last of a group, on a rig that has it. */
@@ -30,7 +35,7 @@ export interface RuleDevice {
   read(pasid?: number, iova?: bigint): number | undefined;
   /** The same for a DMA that writes one byte; false: refused. */
   write(byte: number, pasid?: number, iova?: bigint): boolean;
-  /** Sends a request for the page at `IOVA`, to be read. Groups are 0 to 14. */
+  /** Sends a request for a page, to be read. Groups are 0 to 14. */
   ask(group: number, asking?: Asking): void;
   /** Of the last whole request of the group, when everything that is under way is done. */
   answer(group: number): Answer;

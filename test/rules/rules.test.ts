@@ -2,6 +2,7 @@
 /** Every rule of chapters A to C, on every hardware: see README.md. */
 import { readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it, test, vi } from 'vitest';
+import { answerRules } from './answers.ts';
 import { attachRules } from './attach.ts';
 import { domainRules } from './domains.ts';
 import { faultRules } from './faults.ts';
@@ -27,6 +28,7 @@ const chapters: Chapter<Rule> = {
   ...svaRules,
   ...faultRules,
   ...requestRules,
+  ...answerRules,
   ...handlerRules,
 };
 

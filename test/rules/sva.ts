@@ -5,8 +5,8 @@ import { Errno } from '../../src/base/errno.ts';
 import type { Device } from '../../src/iommu/device.ts';
 import type { ProcessMm } from '../../src/iommu/process_mm.ts';
 import type { SvaBond } from '../../src/iommu/sva.ts';
-import { PAGE, type Rig } from './rig.ts';
-import { IOVA } from './rule_device.ts';
+import type { Rig } from './rig.ts';
+import { IOVA, PAGE } from './rule_device.ts';
 import type { Chapter } from './rules.ts';
 
 function bind({ core }: Rig, device: Device, mm: ProcessMm): SvaBond {
