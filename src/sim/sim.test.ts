@@ -94,6 +94,24 @@ describe('waiting', () => {
     expect(() => sim.settle({ limit: 50_000 })).toThrow('did not settle');
   });
 
+  it('looks again at a condition that lets others run while it reads: nobody is left to run, and it has come', () => {
+    for (const wait of ['poll', 'waitUntil'] as const) {
+      const sim = new Sim();
+      let register = 0;
+      sim.spawn('hardware', function* (): Body {
+        yield* [];
+        register = 1;
+      });
+      const read = (): boolean => {
+        const value = register;
+        sim.point('a register is read');
+        return value === 1;
+      };
+      expect(wait === 'poll' ? sim.poll(read, 5000) : sim.waitUntil(read)).not.toBe(false);
+      expect(sim.clock.now).toBe(1000);
+    }
+  });
+
   it('that polls takes running out of time as an answer', () => {
     const sim = new Sim();
     expect(sim.poll(() => false, 300)).toBe(false);
@@ -229,6 +247,27 @@ describe('the foreground', () => {
 });
 
 describe('choices', () => {
+  it('are not asked for what is to be in order', () => {
+    const asked: string[] = [];
+    const choose = (options: readonly { readonly name: string }[]): number => {
+      asked.push(options.map(({ name }) => name).join());
+      return 0;
+    };
+    const sim = new Sim({ choices: { choose } });
+    const seen: string[] = [];
+    const writes = (name: string) =>
+      function* (): Body {
+        yield 'a step';
+        seen.push(name);
+      };
+    for (const name of ['A', 'B']) sim.spawn(name, writes(name));
+    expect(sim.inOrder(() => sim.inOrder(() => sim.settle()) ?? 'done')).toBe('done');
+    expect([seen, asked]).toEqual([['A', 'B'], []]);
+    sim.spawn('C', writes('C'));
+    sim.settle();
+    expect(asked).toEqual(['C', 'C']);
+  });
+
   const race = (options: SimOptions): string => {
     const sim = new Sim(options);
     const log: string[] = [];

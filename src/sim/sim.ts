@@ -67,11 +67,15 @@ export class Sim implements LockHost {
   readonly touched: ((key: TouchKey | undefined, write: boolean) => void) | undefined;
 
   readonly #foreground: Holder & { readonly id: number } = { name: 'foreground', held: [], id: 0 };
-  readonly #choices: Choices | undefined;
+  readonly #allChoices: Choices | undefined;
   readonly #stepNs: number;
   readonly #without: ReadonlySet<string> | undefined;
   #made = 0;
   #locks = 0;
+  /** Taken so far. */
+  #steps = 0;
+  /** Nested calls of `inOrder`. */
+  #inOrders = 0;
   /** Those that are not done, in order of creation. */
   readonly #tasks: TaskState[] = [];
   #current: Holder & { readonly id: number } = this.#foreground;
@@ -89,10 +93,10 @@ export class Sim implements LockHost {
     this.checkLocks = options.checkLocks ?? false;
     this.#stepNs = stepNs;
     this.#without = options.without;
-    if (choices === 'random') this.#choices = new RandomChoices(this.prng.fork('choices'));
-    else this.#choices = choices === 'in order' ? undefined : choices;
-    const { touched } = this.#choices ?? {};
-    this.touched = touched && touched.bind(this.#choices);
+    if (choices === 'random') this.#allChoices = new RandomChoices(this.prng.fork('choices'));
+    else this.#allChoices = choices === 'in order' ? undefined : choices;
+    const { touched } = this.#allChoices ?? {};
+    this.touched = touched && touched.bind(this.#allChoices);
   }
 
   /** Who runs now: a task, or the foreground. */
@@ -176,6 +180,20 @@ export class Sim implements LockHost {
     return outcome === 'holds';
   }
 
+  /** Runs `body` with tasks in order, whoever chooses otherwise: what comes before or after the orders that are explored. */
+  inOrder<R>(body: () => R): R {
+    this.#inOrders++;
+    try {
+      return body();
+    } finally {
+      this.#inOrders--;
+    }
+  }
+
+  get #choices(): Choices | undefined {
+    return this.#inOrders === 0 ? this.#allChoices : undefined;
+  }
+
   /** No task can take a step without time passing or the foreground acting. */
   get isSettled(): boolean {
     return !this.#tasks.some((task) => task.isReady);
@@ -242,9 +260,11 @@ export class Sim implements LockHost {
 
   #wait(condition: () => boolean, deadline: number): 'holds' | 'deadlock' | 'timeout' {
     for (;;) {
+      const steps = this.#steps;
       if (condition()) return 'holds';
       if (this.clock.now >= deadline) return 'timeout';
-      if (this.#stepOne()) continue;
+      // A condition that reads a register has let others run: then it is looked at again.
+      if (this.#stepOne() || this.#steps !== steps) continue;
       const due = this.clock.nextDue;
       if (due === undefined) return 'deadlock';
       this.clock.advanceTo(Math.min(due, deadline));
@@ -298,6 +318,7 @@ export class Sim implements LockHost {
   }
 
   #step(task: TaskState): void {
+    this.#steps++;
     const before = this.#current;
     const { next } = task;
     this.onStep?.(task, task.waitsFor);
