@@ -57,14 +57,14 @@ export const crossing =
     tell?: (outcome: string) => void,
   ): Program =>
   (sim) => {
-    const rig = makeRig(sim);
+    const rig = sim.inOrder(() => makeRig(sim));
     for (const name of names) {
       const make: (rig: FaultOrderRig) => Body = ACTORS[name];
       sim.spawn(name, make(rig), { optional: true, daemon: name === 'index again' });
     }
     return {
       check: () => {
-        rig.checkEnd();
+        sim.inOrder(() => rig.checkEnd());
         tell?.(rig.outcome);
       },
       state: () => rig.state,

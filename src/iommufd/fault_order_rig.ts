@@ -29,9 +29,9 @@ const PASID = 7;
 export const PRIVATE_DATA = 0x1234_5678_9abc_def0n;
 const { SUCCESS } = PageResponseCode;
 
-/** Where requests may be delivered, and from when on; in ticks. */
+/** Where requests may be delivered, and since when (in ticks) they can have been asked. */
 interface Life {
-  readonly begun: number;
+  readonly since: number;
   hasEnded: boolean;
 }
 
@@ -85,7 +85,9 @@ export class FaultOrderRig {
   readonly #other: ClientQueue;
   readonly #book = new FaultOrderBook();
   #registration: FaultRegistration | undefined = undefined;
-  #registeredAt = 0;
+  /** When the last detach began, and the last end of a registration. */
+  #detachedAt = 0;
+  #unregisteredAt = 0;
   /** What the handler was told, in which life, and has not answered. */
   #told: readonly Told[] = [];
 
@@ -168,6 +170,7 @@ export class FaultOrderRig {
   *detach(): Body {
     yield* this.#whenFree(() => {
       const begun = this.#book.tick();
+      this.#detachedAt = begun;
       detachDevice(this.#hardware.client.file.context, this.#idev, 0);
       this.#checkEnded(begun, [this.#one, this.#other], 'the detach (C4)');
     });
@@ -182,7 +185,7 @@ export class FaultOrderRig {
     yield* this.#whenFree(() => {
       const begun = this.#book.tick();
       const isAttached = this.#idev.group.attachments.has(0);
-      this.#other.attachment = { begun, hasEnded: false };
+      this.#other.attachment = { since: begun, hasEnded: false };
       try {
         replaceDevice(this.#idev, 0, this.#other.hwpt);
         check(isAttached, 'a replace of nothing (B4)');
@@ -195,7 +198,7 @@ export class FaultOrderRig {
   }
 
   register(): void {
-    const begun = this.#book.tick();
+    const since = this.#unregisteredAt;
     const made = registerFaultHandler(this.#idev.device, PASID, {
       features: FaultFeature.PRIVATE_DATA,
       report: (records, life) => {
@@ -203,7 +206,7 @@ export class FaultOrderRig {
         check(last?.type === 'page request', 'no page request');
         const group = this.#book.groupAt('handler', Number(last.request.addr));
         check(!this.#registration || life === this.#registration, 'told after its end (C11)');
-        check(group.sentAt > begun, 'told of what was asked of a life before (C11)');
+        check(group.sentAt > since, 'told of what was asked of a life before (C11)');
         const { privateData: token } = last.request;
         check(token !== PRIVATE_DATA, 'a user sees the private data (C9)');
         // Without it an index that is used again can not be told from the one before.
@@ -213,12 +216,12 @@ export class FaultOrderRig {
       },
     });
     if (typeof made === 'number') throw new Error(`registering is refused: ${made}`);
-    this.#registeredAt = begun;
     this.#registration = made;
   }
 
   unregister(): void {
     const begun = this.#book.tick();
+    this.#unregisteredAt = begun;
     this.#registration?.unregister();
     this.#registration = undefined;
     this.#book.checkAnswered('handler', begun, 'the registration (C11)');
@@ -250,7 +253,7 @@ export class FaultOrderRig {
     checkGone();
   }
 
-  /** For the explorer: all that what follows depends on. Ticks by their rank, for they are only compared. */
+  /** For the explorer: all that what follows depends on. */
   get state(): string {
     const { device, group } = this.#idev;
     const { faultParam: param } = device;
@@ -275,20 +278,19 @@ export class FaultOrderRig {
       groups.handler.indexOf(each),
       token !== undefined,
     ]);
-    const lives = [this.#one, this.#other].map(({ attachment }) => attachment?.begun ?? 0);
-    const ticks = [
-      ...Object.values(groups).flatMap((all) => all.map(({ sentAt }) => sentAt)),
-      ...lives,
-      this.#registeredAt,
-    ];
-    const sorted = ticks.toSorted((a, b) => a - b);
-    const ranks = ticks.map((tick) => sorted.indexOf(tick));
+    const since = [this.#one, this.#other].map(({ attachment }) => attachment?.since ?? 0);
+    since.push(this.#detachedAt, this.#unregisteredAt);
+    // Of ticks it matters only what was asked before what.
+    const open = Object.values(groups).flatMap((all) =>
+      all.filter(({ answer }) => answer === undefined),
+    );
+    const asked = open.map(({ sentAt }) => since.map((tick) => sentAt > tick));
     return JSON.stringify([
       core,
       queues,
       told,
       this.#registration !== undefined,
-      ranks,
+      asked,
       this.outcome,
     ]);
   }
@@ -325,16 +327,17 @@ export class FaultOrderRig {
     const handle = queue.handle.bind(queue);
     queue.handle = (group) => {
       const { sentAt } = this.#book.groupAt('client', Number(group.last.addr));
-      const { begun, hasEnded } = made.attachment ?? { begun: 0, hasEnded: true };
+      const { since, hasEnded } = made.attachment ?? { since: 0, hasEnded: true };
       check(!hasEnded, 'delivered to what is not attached any more (C4)');
-      check(sentAt > begun, 'delivered to what was attached after it was asked (C2, C4)');
+      check(sentAt > since, 'delivered to what was attached after it was asked (C2, C4)');
       return handle(group);
     };
     return made;
   }
 
   #attach(): void {
-    this.#one.attachment = { begun: this.#book.tick(), hasEnded: false };
+    // What was asked while nothing was attached may be on its way still.
+    this.#one.attachment = { since: this.#detachedAt, hasEnded: false };
     attachDevice(this.#idev, 0, this.#one.hwpt);
   }
 
