@@ -43,6 +43,8 @@ export class Machine {
     options: {
       readonly description?: MachineDescription;
       readonly sim?: Sim;
+      /** Where page tables live; memory of its own unless told. */
+      readonly ram?: Ram;
       /** Compares each DMA with what software is entitled to expect, and tells what differs. Costs a walk for each. */
       readonly onStale?: ((found: StaleTranslation) => void) | undefined;
     } = {},
@@ -56,7 +58,7 @@ export class Machine {
     const { pageResponseTimeoutMs = 0, vfPageRequests = 'refuse' } = description;
     const pageResponseTimeout = pageResponseTimeoutMs * NS_PER_MS;
     this.iommufd = new Iommufd({ sim, pageResponseTimeout, vfPageRequests });
-    this.ram = new Ram({ faults: sim.faults });
+    this.ram = options.ram ?? new Ram({ faults: sim.faults });
     const mocks: { readonly description: MockIommuDescription; readonly mock: MockIommu }[] = [];
     const functions: PciFunction[] = [];
     const memory = new PhysicalMemory(this.ram, this.memory);
