@@ -6,6 +6,7 @@ import type { Arena } from './arena.ts';
 import { ClientFiles } from './client_files.ts';
 import type { ClientProcess } from './client_process.ts';
 import type { Clients } from './clients.ts';
+import type { EventFdWatches } from './event_fd_watches.ts';
 import type { FileMemories } from './file_memories.ts';
 import type { FdRange } from './filter.ts';
 import type { IdentityCache } from './identity_cache.ts';
@@ -34,6 +35,8 @@ export interface TaskHost {
   readonly cache: IdentityCache;
   readonly clients: Clients;
   readonly warn: (pid: number, text: string) => void;
+  /** Eventfds of clients that the engine waits for. */
+  readonly watches: EventFdWatches;
   /** An eventfd that a client had handed over is signalled. */
   readonly signalled: (pid: number, fd: number) => void;
 }

@@ -12,11 +12,17 @@ import { ClientTask, type TaskHost } from './client_task.ts';
 import { parentOf, tgidOf } from './proc_read.ts';
 import type { Libc } from './libc.ts';
 import { type MmHost, ProcessMm } from './process_mm.ts';
-import { EPOLL_CTL_ADD, KCMP_VM, O_CLOEXEC, PIDFD_THREAD, POLLIN } from './uapi.ts';
+import {
+  EPOLL_CTL_ADD,
+  EPOLL_EVENT_BYTES,
+  EPOLL_EVENT_DATA,
+  KCMP_VM,
+  O_CLOEXEC,
+  PIDFD_THREAD,
+  POLLIN,
+} from './uapi.ts';
 
 const EVENTS = 32;
-const EVENT_BYTES = process.arch === 'x64' ? 12 : 16;
-const EVENT_DATA = EVENT_BYTES - 8;
 const EINVAL = 22;
 
 export class Clients {
@@ -98,7 +104,7 @@ export class Clients {
     const ended: ClientTask[] = [];
     const processes: ClientProcess[] = [];
     for (let index = 0; index < got; index += 1) {
-      const at = this.events + index * EVENT_BYTES + EVENT_DATA;
+      const at = this.events + index * EPOLL_EVENT_BYTES + EPOLL_EVENT_DATA;
       const id = this.arena.view.getUint32(at, true);
       if (this.arena.view.getUint32(at + 4, true) === 0) {
         const owner = this.processes.get(id);
@@ -245,8 +251,8 @@ export class Clients {
 
   private watch(pidfd: number, id: number, kind: 0 | 1): void {
     this.arena.view.setUint32(this.events, POLLIN, true);
-    this.arena.view.setUint32(this.events + EVENT_DATA, id, true);
-    this.arena.view.setUint32(this.events + EVENT_DATA + 4, kind, true);
+    this.arena.view.setUint32(this.events + EPOLL_EVENT_DATA, id, true);
+    this.arena.view.setUint32(this.events + EPOLL_EVENT_DATA + 4, kind, true);
     const event = this.arena.base + this.events;
     this.libc.call6(this.arch.calls.epoll_ctl, this.deaths, EPOLL_CTL_ADD, pidfd, event, 0, 0);
   }

@@ -3,6 +3,7 @@ import type { EventFd } from '../src/kernel/file.ts';
 import type { Arch } from './arch.ts';
 import type { Arena } from './arena.ts';
 import type { Libc } from './libc.ts';
+import type { EventFdWatches } from './event_fd_watches.ts';
 import { POLLOUT } from './uapi.ts';
 
 /** Where the poll descriptor and the number to add are, by arena: shared by all, since each use ends before the next begins. */
@@ -15,17 +16,24 @@ export class HeldEventFd implements EventFd {
   private readonly writeNr: number;
   private readonly at: number;
   private readonly onSignal: () => void;
+  private readonly watches: EventFdWatches;
   private fd: number;
 
   /** Owns `fd` from now on. */
   constructor(
-    host: { readonly libc: Libc; readonly arena: Arena; readonly arch: Arch },
+    host: {
+      readonly libc: Libc;
+      readonly arena: Arena;
+      readonly arch: Arch;
+      readonly watches: EventFdWatches;
+    },
     fd: number,
     onSignal: () => void,
   ) {
     this.libc = host.libc;
     this.arena = host.arena;
     this.writeNr = host.arch.calls.write;
+    this.watches = host.watches;
     this.fd = fd;
     this.onSignal = onSignal;
     const known = places.get(host.arena);
@@ -46,8 +54,13 @@ export class HeldEventFd implements EventFd {
     libc.call3(this.writeNr, this.fd, arena.base + at + 8, 8);
   }
 
+  watch(told: () => void): void {
+    this.watches.add(this.fd, told);
+  }
+
   close(): void {
     if (this.fd < 0) return;
+    this.watches.remove(this.fd);
     this.libc.close(this.fd);
     this.fd = -1;
   }

@@ -13,6 +13,7 @@ import { fdCalls } from './fd_calls.ts';
 import { FaultInjection } from './fault_injection.ts';
 import { FileMemories } from './file_memories.ts';
 import type { FdRange } from './filter.ts';
+import { EventFdWatches } from './event_fd_watches.ts';
 import { IdentityCache } from './identity_cache.ts';
 import { ioctlCall } from './ioctl_call.ts';
 import { lockLimitCalls } from './lock_limit.ts';
@@ -76,6 +77,7 @@ export class Supervisor {
   private readonly fileMemories: FileMemories;
   private readonly tree: PrivateTree | undefined;
   private readonly timers: Timers | undefined;
+  private readonly watches: EventFdWatches;
   private readonly handlers: Handlers;
   private readonly counts = new Uint32Array(512);
   private readonly arch: Arch;
@@ -122,6 +124,7 @@ export class Supervisor {
     this.fileMemories = new FileMemories({ libc, arena, arch, transfer, mappings }, () =>
       [...this.clients.allMms()].map(({ pid, memFd }) => ({ pid, memFd })),
     );
+    this.watches = new EventFdWatches(libc, arena, arch);
     this.cache = new IdentityCache(!options.allowIoUring, (tid) => existsSync(`/proc/${tid}`));
     const taskHost = {
       cache: this.cache,
@@ -135,6 +138,7 @@ export class Supervisor {
       fileMemories: this.fileMemories,
       range: options.range,
       scratch: arena.take(SCRATCH_BYTES),
+      watches: this.watches,
       warn: (pid: number, text: string) => observer.other?.(pid, `warning: ${text}`),
       signalled: (pid: number, fd: number) => observer.signalled?.(pid, fd),
     };
@@ -181,6 +185,7 @@ export class Supervisor {
     this.others = libc.call2(arch.calls.epoll_create1, O_CLOEXEC, 0);
     this.waitFor(this.openFiles.queue);
     this.waitFor(this.clients.deaths);
+    this.waitFor(this.watches.epoll);
     this.pollfds = arena.take(16);
     [listener, this.others].forEach((fd, index) => {
       this.i32[(this.pollfds >>> 2) + index * 2] = fd;
@@ -212,6 +217,7 @@ export class Supervisor {
       if (others) {
         this.clients.reap();
         this.fileMemories.sweep();
+        this.watches.run();
       }
       if (listened & POLLIN) {
         if (notification.receive()) this.dispatch();
@@ -252,6 +258,7 @@ export class Supervisor {
     // Last of all, and whatever happens before: nothing may be left in the folder for temporary files.
     undo.defer(() => this.tree?.close());
     undo.defer(() => closeSync(this.others));
+    undo.defer(() => this.watches.close());
     undo.defer(() => this.fileMemories.close());
     undo.defer(() => this.clients.close());
     undo.defer(() => this.openFiles.close());

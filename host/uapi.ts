@@ -78,6 +78,11 @@ export const IN_Q_OVERFLOW = 0x4000;
 export const IN_IGNORED = 0x8000;
 export const EPOLL_CTL_ADD = 1;
 export const EPOLL_CTL_DEL = 2;
+/** `struct epoll_event` is packed on x86-64 alone: its bytes, and where the user's data begin. */
+export const EPOLL_EVENT_BYTES = process.arch === 'x64' ? 12 : 16;
+export const EPOLL_EVENT_DATA = EPOLL_EVENT_BYTES - 8;
+/** preadv2: what would block is EAGAIN. */
+export const RWF_NOWAIT = 8;
 
 // linux/kcmp.h, linux/pidfd.h, asm-generic/resource.h, linux/magic.h
 export const KCMP_VM = 1;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Features of a VFIO device: one ioctl that gets, sets or asks for each by number. Source: Linux 7.2 include/uapi/linux/vfio.h. */
 import { ioctlNumber } from './ioctl.ts';
-import { array, hex, struct, u8, u32 } from './struct.ts';
+import { array, hex, reserved, s32, struct, u8, u32 } from './struct.ts';
 import { VFIO_BASE, VFIO_TYPE } from './vfio_cmd.ts';
 
 export const VFIO_DEVICE_FEATURE_MASK = 0xffff;
@@ -47,4 +47,9 @@ export const vfio_device_feature = struct('vfio_device_feature', {
   flags: hex(u32),
   data: array(u8, 0),
 });
+/** Data of VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP. */
+export const vfio_device_low_power_entry_with_wakeup = struct(
+  'vfio_device_low_power_entry_with_wakeup',
+  { wakeup_eventfd: { ...s32, show: { as: 'fd' } }, reserved: reserved(u32) },
+);
 export const VFIO_DEVICE_FEATURE = ioctlNumber(VFIO_TYPE, VFIO_BASE + 17);

@@ -107,10 +107,12 @@ export interface DeviceFile {
   release(): void;
 }
 
-/** An eventfd that a client handed over for interrupts; ours until it is closed. */
+/** An eventfd that a client handed over, to be told or to tell; ours until it is closed. */
 export interface EventFd {
   /** Adds 1 to the counter; never blocks, and does nothing where the counter is full. */
   signal(): void;
+  /** Calls `told` when a client has signalled it since, or before, and takes the counter back to 0; until `close`. Once at most. */
+  watch(told: () => void): void;
   close(): void;
 }
 

@@ -81,7 +81,8 @@ export class VfioDeviceFile implements DeviceFile {
       const { argsz = 0 } = call.cmd;
       if (argsz < minSize) throw new ErrnoError('EINVAL', `argsz ${argsz} is less than ${minSize}`);
     }
-    op.execute(call as never, this);
+    if (op.beforeBind) op.execute(call as never, this);
+    else this.device.pci.power.awake(() => op.execute(call as never, this));
   }
 
   /** Reads a region; see GET_REGION_INFO for where each begins. EINVAL, EFAULT (beyond config space), EIO (BARs are off). */
@@ -111,7 +112,7 @@ export class VfioDeviceFile implements DeviceFile {
   #access(length: number, access: () => number): number {
     try {
       if (!this.isBound) throw unbound(this.device.name);
-      return length === 0 ? 0 : access();
+      return length === 0 ? 0 : this.device.pci.power.awake(access);
     } catch (error) {
       if (!(error instanceof ErrnoError)) throw error;
       this.refusal = error.message;

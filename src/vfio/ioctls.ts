@@ -5,13 +5,13 @@
  */
 import * as vfio from '../abi/vfio.ts';
 import type { Cmd, StructType } from '../abi/struct.ts';
-import { ErrnoError } from '../base/errno.ts';
 import type { Status } from '../iommufd/ioctls.ts';
 import { attachPt, bindIommufd, detachPt } from './bind.ts';
 import type { VfioCall } from './call.ts';
 import type { VfioDeviceFile } from './device_file.ts';
 import { feature } from './feature.ts';
 import { getHotResetInfo, hotReset } from './hot_reset.ts';
+import { ioeventfd } from './ioeventfd.ts';
 import { getInfo, getIrqInfo, getRegionInfo } from './info.ts';
 import { setIrqs } from './set_irqs.ts';
 
@@ -55,19 +55,6 @@ function op<S>(
   };
 }
 
-function absent<S>(
-  name: keyof typeof vfio,
-  number: number,
-  type: StructType<S>,
-  last: keyof S & string,
-  note: string,
-): DeviceOp {
-  const execute = (): void => {
-    throw new ErrnoError('ENOTTY', `${name} is not built: ${note}`);
-  };
-  return op(name, number, type, last, execute, 'absent', note);
-}
-
 const RESET: DeviceOp = {
   name: 'VFIO_DEVICE_RESET',
   number: vfio.VFIO_DEVICE_RESET,
@@ -84,12 +71,12 @@ export const deviceOps: readonly DeviceOp[] = [
   op('VFIO_DEVICE_GET_INFO', vfio.VFIO_DEVICE_GET_INFO, vfio.vfio_device_info, 'num_irqs', getInfo),
   op('VFIO_DEVICE_GET_REGION_INFO', vfio.VFIO_DEVICE_GET_REGION_INFO, vfio.vfio_region_info, 'offset', getRegionInfo, 'partial', 'regions can not be mapped (no VFIO_REGION_INFO_FLAG_MMAP): they are read and written'),
   op('VFIO_DEVICE_GET_IRQ_INFO', vfio.VFIO_DEVICE_GET_IRQ_INFO, vfio.vfio_irq_info, 'count', getIrqInfo),
-  op('VFIO_DEVICE_SET_IRQS', vfio.VFIO_DEVICE_SET_IRQS, vfio.vfio_irq_set, 'count', setIrqs, 'partial', 'no unmasking of INTx by an eventfd'),
+  op('VFIO_DEVICE_SET_IRQS', vfio.VFIO_DEVICE_SET_IRQS, vfio.vfio_irq_set, 'count', setIrqs),
   RESET,
   op('VFIO_DEVICE_GET_PCI_HOT_RESET_INFO', vfio.VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, vfio.vfio_pci_hot_reset_info, 'count', getHotResetInfo, 'done', 'ENODEV: all functions are on a root bus'),
   op('VFIO_DEVICE_PCI_HOT_RESET', vfio.VFIO_DEVICE_PCI_HOT_RESET, vfio.vfio_pci_hot_reset, 'count', hotReset, 'done', 'ENODEV: all functions are on a root bus'),
-  absent('VFIO_DEVICE_IOEVENTFD', vfio.VFIO_DEVICE_IOEVENTFD, vfio.vfio_device_ioeventfd, 'fd', 'an eventfd of a client can be signalled, but not watched'),
-  op('VFIO_DEVICE_FEATURE', vfio.VFIO_DEVICE_FEATURE, vfio.vfio_device_feature, 'flags', feature, 'partial', 'no feature is there; of those that vfio-pci always has, low power is not built'),
+  op('VFIO_DEVICE_IOEVENTFD', vfio.VFIO_DEVICE_IOEVENTFD, vfio.vfio_device_ioeventfd, 'fd', ioeventfd),
+  op('VFIO_DEVICE_FEATURE', vfio.VFIO_DEVICE_FEATURE, vfio.vfio_device_feature, 'flags', feature, 'done', 'low power; other features need what no device here has, and are refused as vfio-pci does'),
   { ...op('VFIO_DEVICE_BIND_IOMMUFD', vfio.VFIO_DEVICE_BIND_IOMMUFD, vfio.vfio_device_bind_iommufd, 'out_devid', bindIommufd), minSize: 0, beforeBind: true },
   { ...op('VFIO_DEVICE_ATTACH_IOMMUFD_PT', vfio.VFIO_DEVICE_ATTACH_IOMMUFD_PT, vfio.vfio_device_attach_iommufd_pt, 'pt_id', attachPt), isCdevOnly: true },
   { ...op('VFIO_DEVICE_DETACH_IOMMUFD_PT', vfio.VFIO_DEVICE_DETACH_IOMMUFD_PT, vfio.vfio_device_detach_iommufd_pt, 'flags', detachPt), isCdevOnly: true },

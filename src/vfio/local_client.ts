@@ -34,17 +34,38 @@ type FieldsOf<N extends keyof Structs> = Partial<Values<ShapeOf<Structs[N]>>>;
 const SCRATCH = 0x7ffe_0000_0000n;
 const SCRATCH_BYTES = 4 * PAGE_SIZE;
 
-/** Counts what it was signalled: an eventfd of a client that lives in this program. */
+/** An eventfd of a client that lives in this program: counts what it was signalled, unless somebody waits for that. */
 export class LocalEventFd {
   readonly kind = 'eventfd';
   /** Signals since it was made. */
   count = 0;
   /** References that others hold. */
   held = 0;
+  readonly #told = new Set<() => void>();
+
+  /** The client signals it. */
+  write(): void {
+    if (this.#told.size === 0) this.count++;
+    for (const told of this.#told) told();
+  }
 
   hold(): EventFd {
     this.held++;
-    return { signal: () => void this.count++, close: () => void this.held-- };
+    let own: (() => void) | undefined;
+    return {
+      signal: () => void this.count++,
+      watch: (told) => {
+        own = told;
+        this.#told.add(told);
+        if (this.count === 0) return;
+        this.count = 0;
+        told();
+      },
+      close: () => {
+        if (own) this.#told.delete(own);
+        this.held--;
+      },
+    };
   }
 }
 

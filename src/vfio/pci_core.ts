@@ -18,6 +18,8 @@ import { Mutex } from '../sim/lock.ts';
 import type { Sim } from '../sim/sim.ts';
 import { IGATE_LOCK } from './locks.ts';
 import { PciConfig } from './pci_config.ts';
+import { IoEventFds, type RegisterWrite } from './ioeventfd.ts';
+import { LowPower } from './low_power.ts';
 import { PciInterrupts } from './pci_intrs.ts';
 import { type Excluded, readBar, writeBar } from './pci_rdwr.ts';
 import * as regs from './pci_regs.ts';
@@ -29,6 +31,8 @@ const NOTHING: Excluded = { start: 0, end: 0 };
 interface Open {
   readonly config: PciConfig;
   readonly irqs: PciInterrupts;
+  readonly ioeventfds: IoEventFds;
+  readonly power: LowPower;
   /** Config space as it was handed over. */
   readonly saved: Uint8Array;
 }
@@ -64,15 +68,18 @@ export class VfioPciCore {
       resetFunction: () => this.#reset(),
     });
     fn.interrupts.sink = irqs;
-    this.#open = { config, irqs, saved };
+    const power = new LowPower(irqs.line);
+    this.#open = { config, irqs, ioeventfds: new IoEventFds(), power, saved };
   }
 
   /** Takes the function back: no DMA and no interrupt from here on, eventfds given back, and everything reset. */
   disable(): void {
     const { fn } = this;
-    const { irqs, saved } = this.opened;
+    const { irqs, ioeventfds, power, saved } = this.opened;
+    power.exit();
     this.#command(0, regs.PCI_COMMAND_MASTER);
     irqs.close();
+    ioeventfds.close();
     fn.interrupts.sink = undefined;
     this.#open = undefined;
     fn.config.write(regs.PCI_COMMAND, 2, regs.PCI_COMMAND_INTX_DISABLE);
@@ -88,6 +95,14 @@ export class VfioPciCore {
 
   get irqs(): PciInterrupts {
     return this.opened.irqs;
+  }
+
+  get ioeventfds(): IoEventFds {
+    return this.opened.ioeventfds;
+  }
+
+  get power(): LowPower {
+    return this.opened.power;
   }
 
   get isExpress(): boolean {
@@ -168,6 +183,18 @@ export class VfioPciCore {
     this.#checkDecoded(offset, part.length, excluded);
     writeBar(bar, offset, part, excluded);
     return part.length;
+  }
+
+  /** A register is written as it is, in one access; nothing where BARs are off. */
+  performWrite({ bar, offset, width, value }: RegisterWrite): void {
+    if (!this.opened.config.isMemoryEnabled) return;
+    this.fn.bars[bar]?.write(offset, width, BigInt.asUintN(8 * width, value));
+  }
+
+  /** Some of the bytes are the table of MSI-X. */
+  isTouchingTable(index: number, offset: number, length: number): boolean {
+    const { start, end } = this.#excluded(index);
+    return offset < end && offset + length > start;
   }
 
   #region(position: bigint, what: string): { index: number; offset: number } {

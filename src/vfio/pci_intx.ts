@@ -13,6 +13,8 @@ export class Intx {
   #enabled = false;
   #masked = false;
   #trigger: EventFd | undefined;
+  /** Unmasks when the client signals it. */
+  #unmask: EventFd | undefined;
   /** The client has set Interrupt Disable in its Command register: nothing is told. */
   #disabled = false;
 
@@ -22,6 +24,10 @@ export class Intx {
 
   get enabled(): boolean {
     return this.#enabled;
+  }
+
+  get masked(): boolean {
+    return this.#masked;
   }
 
   enable(trigger: EventFd | undefined): void {
@@ -38,8 +44,21 @@ export class Intx {
     this.#trigger = trigger;
   }
 
+  /** There is an eventfd that unmasks. */
+  get isUnmaskedByEvent(): boolean {
+    return this.#unmask !== undefined;
+  }
+
+  /** Ours from here on, where there was none; undefined gives it back. */
+  setUnmask(unmask: EventFd | undefined): void {
+    this.#unmask?.close();
+    this.#unmask = unmask;
+    unmask?.watch(() => this.unmask());
+  }
+
   disable(): void {
     this.setTrigger(undefined);
+    this.setUnmask(undefined);
     this.#enabled = false;
     this.#masked = false;
   }

@@ -157,12 +157,13 @@ function unmaskLine(request: Request): void {
     return;
   }
   const [fd = -1] = fds;
-  if (fd < 0) return;
-  holdEventFd(task, fd).close();
-  throw new ErrnoError(
-    'ENOTTY',
-    'unmasking by an eventfd is not built: unmask with VFIO_IRQ_SET_DATA_NONE',
-  );
+  if (fd < 0) return irqs.line.setUnmask(undefined);
+  const unmask = holdEventFd(task, fd);
+  if (irqs.line.isUnmaskedByEvent) {
+    unmask.close();
+    throw new ErrnoError('EBUSY', 'an eventfd unmasks INTx already: -1 takes it away');
+  }
+  irqs.line.setUnmask(unmask);
 }
 
 function triggerLine(request: Request): void {

@@ -21,7 +21,7 @@ const golden = fileURLToPath(new URL('../../test/golden/abi.json', import.meta.u
 
 /** What `/dev/iommu` and PCI devices answer of VFIO, and groups; other kinds of devices and migration are left out. */
 const vfioStructs =
-  /^vfio_(group_status|info_cap_header|iova_range|bitmap|iommu_type1_\w+|device_(info|info_cap_pci_\w+|bind_iommufd|attach_iommufd_pt|detach_iommufd_pt|ioeventfd|feature)|region_info|irq_\w+|pci_\w+)$/;
+  /^vfio_(group_status|info_cap_header|iova_range|bitmap|iommu_type1_\w+|device_(info|info_cap_pci_\w+|bind_iommufd|attach_iommufd_pt|detach_iommufd_pt|ioeventfd|feature|low_power_entry_with_wakeup)|region_info|irq_\w+|pci_\w+)$/;
 const vfioConstants = [
   /^VFIO_(API_VERSION|TYPE|BASE|GET_API_VERSION|CHECK_EXTENSION|SET_IOMMU|EEH|UNMAP_ALL|UPDATE_VADDR|(DMA|IOMMU)_(?!SPAPR)\w+)$/,
   /^(__)?VFIO_\w+_IOMMU$/,
