@@ -107,6 +107,12 @@ export class PagingAts implements AtsTranslator {
     // Nothing waits here, so there is nothing that a stop marker could end.
     if (!port || isStopMarker(message)) return;
     const { pasid, address, read, write, last, group, privateData } = message;
+    if (!this.#takesFaults(device, pasid?.value ?? NO_PASID)) {
+      device.faultParam?.takePartial(group);
+      const answer = { group, pasid: pasid?.value, code: GroupResponse.INVALID };
+      if (last) port.fn.groupResponse({ ...answer, privateData });
+      return;
+    }
     port.prefixes.set(group, pasid?.value);
     reportDeviceFault(device, {
       flags:
@@ -123,6 +129,12 @@ export class PagingAts implements AtsTranslator {
       addr: address,
       ...(privateData === undefined ? {} : { privateData }),
     });
+  }
+
+  /** The part of hardware: what is in its tables takes faults, or whoever is registered. While that changes core still knows what was before. */
+  #takesFaults(device: Device, pasid: number): boolean {
+    const domain = this.#domainAt(device, pasid);
+    return (domain && isFaultCapable(domain)) === true || device.faultHandlers.has(pasid);
   }
 
   /** Core's answer to a group: on its way to the device. */

@@ -169,12 +169,12 @@ export class PagingIommu implements Translator, PagingHardware {
   enter(device: Device, pasid: number, domain: Domain): number {
     if (!this.#devices.has(device)) return -Errno.ENODEV;
     const before = this.#domainAt(device, pasid);
-    // C4: what the device has asked for is with its handler, or answered, before the tables change.
-    if (before && isFaultCapable(before)) this.ats.drain(device);
     const rc = this.ats.enableFaults(device, domain);
     if (rc !== 0) return rc;
     this.#set(device, pasid, domain);
     if (before) this.ats.forget(device, pasid);
+    // C4: what the device asked for before the change is with its handler, or answered, and from the change on it comes to nobody.
+    if (before && isFaultCapable(before)) this.ats.drain(device);
     this.ats.disableFaults(device, before);
     return 0;
   }
