@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** First-stage tables (x86-64) in memory, read for a checker: a reading of its own, beside those of the hardware and of who made them. */
+import { hi as hiOf, lo as loOf } from '../base/u64.ts';
 import { type DmaAccess, RequestMode } from '../pci/translator.ts';
 
 /** What the entries on the way to a page allow together. */
@@ -13,14 +14,12 @@ export interface Entry {
   readonly rights: number;
 }
 
-/** Reads 8 bytes of the page of a table, from a byte on; false where there is no such memory. */
-export type ReadTable = (page: number, byte: number, into: Uint8Array) => boolean;
+/** Reads an entry, 8 bytes, of the page of a table, from a byte on; undefined where there is no such memory. */
+export type ReadTable = (page: number, byte: number) => bigint | undefined;
 
 const ENTRIES = 512;
 const LARGE = 0x80;
 const PAGES_IN_4_GIB = 2 ** 20;
-const bytes = new Uint8Array(8);
-const words = new DataView(bytes.buffer);
 
 /** Pages that an entry of a level translates. */
 export const pagesOf = (level: number): number => ENTRIES ** level;
@@ -32,16 +31,13 @@ export function pageOf(address: bigint, levels: number): number | undefined {
   return Number(BigInt.asUintN(bits, address) >> 12n);
 }
 
-/** The entry for a page in a table of `level` (0: of leaves); undefined where nothing is present, or the table is out of reach. */
-export function readEntry(
-  read: ReadTable,
-  table: number,
-  level: number,
-  page: number,
-): Entry | undefined {
-  const index = Math.floor(page / pagesOf(level)) % ENTRIES;
-  if (!read(table, index * 8, bytes)) return undefined;
-  const [lo, hi] = [words.getUint32(0, true), words.getUint32(4, true)];
+/** The byte of a table of `level` (0: of leaves) where the entry for a page is. */
+export const byteOf = (level: number, page: number): number =>
+  (Math.floor(page / pagesOf(level)) % ENTRIES) * 8;
+
+/** An entry of a table of `level`; undefined where nothing is present. */
+export function entryOf(raw: bigint, level: number): Entry | undefined {
+  const [lo, hi] = [loOf(raw), hiOf(raw)];
   if ((lo & 1) === 0) return undefined;
   const isLeaf = level === 0 || (lo & LARGE) !== 0;
   const to = (hi & 0xf_ffff) * PAGES_IN_4_GIB + (lo >>> 12);
@@ -78,7 +74,7 @@ export function walkFirstStage(
   if (page === undefined) return undefined;
   let [table, rights]: [number, number] = [root, Rights.ALL];
   for (let level = levels - 1; level >= 0; level--) {
-    const entry = readEntry(read, table, level, page);
+    const entry = entryOf(read(table, byteOf(level, page)) ?? 0n, level);
     if (!entry) return undefined;
     rights &= entry.rights;
     if (entry.isLeaf) return { page: entry.page + (page % pagesOf(level)), rights };

@@ -33,7 +33,7 @@ const MAP_FLAGS = 7;
 export const [NEST_PARENT, DIRTY, FOR_PASIDS] = [1, 2, 8];
 /** Of the device: src/pci/endpoints/iommu_test/README.md. */
 const PASID_PRESENT = 0x8000_0000;
-export const [READ, WRITE, CACHED_READ, CACHED_WRITE, FORGET] = [1, 2, 3, 4, 12];
+export const [READ, WRITE, CACHED_READ, CACHED_WRITE, TRANSLATE, FORGET] = [1, 2, 3, 4, 5, 12];
 
 /** What a guest asks to forget: pages from an address on; all where there is none. */
 export interface Asked {

@@ -34,11 +34,10 @@ export class GuestTables implements GuestWatcher {
     return domain && isNestedDomain(domain) ? this.#byDomain.get(domain) : undefined;
   }
 
-  /** A request of a group is on its way through a domain. While that changes, it may go through the next one. */
-  asks(group: IommuGroup, domain: Domain | undefined, iova: bigint): void {
+  /** A group has made a request. While its domain changes, that may have gone through the next one. */
+  requested(group: IommuGroup): void {
     if (group.mutex.isLocked) this.#unsure.add(group);
     else this.#unsure.delete(group);
-    this.of(domain)?.look(iova);
   }
 
   /** Another domain is in force; nothing of the one before is kept there. */

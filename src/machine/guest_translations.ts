@@ -5,8 +5,9 @@ import type { PtDomain } from '../iommu/pt_domain.ts';
 import { FRAME_SIZE, FRAMES_PER_PAGE } from '../memory/frame.ts';
 import type { FrameBytes } from '../memory/physical_memory.ts';
 import type { Translated } from '../pci/dma.ts';
-import { allows, type Entry, pageOf, pagesOf, readEntry, Rights } from './first_stage.ts';
-import { type Expectation, frameIn, hex } from './stale_expectation.ts';
+import { allows, byteOf, type Entry, entryOf, pageOf, pagesOf, Rights } from './first_stage.ts';
+import { type Expectation, frameIn, hex, readRaw } from './stale_expectation.ts';
+import type { EntryReads } from './watched_memory.ts';
 
 /** An entry that hardware may have: where it leads, what the way there allows, and when hardware could last find it. */
 interface Kept extends Entry {
@@ -94,8 +95,11 @@ export class GuestTranslations {
   }
 
   /** What an access may meet; undefined where that is not known. Looks at the tables, as `look`. */
-  expectationOf({ iova, access, mode, frame: met }: Translated): Expectation | undefined {
-    const { now, all, hasHole, below } = this.look(iova);
+  expectationOf(
+    { iova, access, mode, frame: met }: Translated,
+    reads: EntryReads,
+  ): Expectation | undefined {
+    const { now, all, hasHole, below } = this.look(iova, reads);
     if (this.parent.isFlushing || !this.#isKnown(Number(iova >> PAGE_SHIFT))) return undefined;
     const { protectsWrites } = this.#table;
     const frameOf = (leaf: Entry | undefined): number | undefined => {
@@ -117,8 +121,8 @@ export class GuestTranslations {
     };
   }
 
-  /** Hardware is asked for an address: whatever it may find, it may keep. */
-  look(address: bigint): Look {
+  /** Hardware was asked for an address, for which it read entries: whatever it may have found, it may keep. */
+  look(address: bigint, reads: EntryReads): Look {
     const { root, levels } = this.#table;
     const page = pageOf(address, levels);
     const below: bigint[] = [];
@@ -134,13 +138,16 @@ export class GuestTranslations {
       const key = Math.floor(page / pagesOf(level)) * 8 + level;
       for (const table of tables) {
         below.push(BigInt(table.page) << PAGE_SHIFT);
-        const entry = readEntry(this.#read, table.page, level, page);
-        if (!entry) {
-          hasHole = true;
-          continue;
-        }
-        const kept = this.#keep(key, entry, table.rights);
+        const { raw, more } = this.#read(table.page, byteOf(level, page), reads);
+        const entry = entryOf(raw, level);
+        const kept = entry && this.#keep(key, entry, table.rights);
         if (table === now) next = kept;
+        hasHole ||= !entry;
+        for (const one of more) {
+          const other = entryOf(one, level);
+          if (other) this.#keep(key, other, table.rights);
+          hasHole ||= !other;
+        }
       }
       const usable = (this.#kept.get(key) ?? []).filter((one) => !this.#isGone(one, full));
       for (const one of usable) {
@@ -219,10 +226,13 @@ export class GuestTranslations {
     return this.#unknownUntil < 0 || this.#isGone(unknown, page);
   }
 
-  /** The guest's memory is where the second stage has it. */
-  readonly #read = (page: number, byte: number, into: Uint8Array): boolean => {
+  /** An entry as it is, 0 where it is out of reach, and as hardware read it. The guest's memory is where the second stage has it. */
+  #read(page: number, byte: number, reads: EntryReads): { raw: bigint; more: readonly bigint[] } {
     const at = page * FRAMES_PER_PAGE + Math.floor(byte / FRAME_SIZE);
     const found = walkAccess(this.parent.table, at, false);
-    return typeof found !== 'string' && this.#memory.read(found.frame, byte % FRAME_SIZE, into);
-  };
+    if (typeof found === 'string') return { raw: 0n, more: [] };
+    const offset = byte % FRAME_SIZE;
+    const raw = readRaw(this.#memory, found.frame, offset) ?? 0n;
+    return { raw, more: reads.at(found.frame, offset) };
+  }
 }

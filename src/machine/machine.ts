@@ -19,6 +19,7 @@ import { defaultMachine } from './presets.ts';
 import { staleDefault } from './stale_default.ts';
 import { type StaleTranslation, StaleTranslations } from './stale_translations.ts';
 import { MachineVtd } from './vtd.ts';
+import { WatchedMemory } from './watched_memory.ts';
 
 const NS_PER_MS = 1e6;
 
@@ -63,7 +64,8 @@ export class Machine {
     const functions: PciFunction[] = [];
     const memory = new PhysicalMemory(this.ram, this.memory);
     const translatorOf = (device: Device) => this.#translatorsByDevice.get(device);
-    const witness = onStale && new StaleTranslations({ translatorOf, memory }, onStale);
+    const clients = onStale && new WatchedMemory(this.memory);
+    const witness = clients && new StaleTranslations({ translatorOf, memory, clients }, onStale);
     this.iommufd.core.guestWatcher = witness?.guestWatcher;
     const pci = { sim, memory, observer: () => this.dmaObserver, witness };
     let driver: IntelIommu | undefined;
@@ -76,7 +78,10 @@ export class Machine {
         const made =
           iommu.driver === 'paging'
             ? new PagingIommu(core, { name: iommu.name, ram: this.ram })
-            : new MachineVtd({ sim, ram: this.ram, memory: this.memory, driver: intel() }, iommu);
+            : new MachineVtd(
+                { sim, ram: this.ram, memory: clients ?? this.memory, driver: intel() },
+                iommu,
+              );
         const behind = makePciDevices(pci, made, iommu);
         for (const fn of behind) {
           this.#translators.set(fn, made);

@@ -42,7 +42,7 @@ export function expectationOf(
   seen: Translated,
   domain: Domain | undefined,
   memory: FrameBytes,
-  guest: { expectationOf(seen: Translated): Expectation | undefined } | undefined,
+  guest: { expectation: () => Expectation | undefined } | undefined,
 ): Expectation | undefined {
   const { device, iova, access } = seen;
   const { group } = device;
@@ -50,7 +50,7 @@ export function expectationOf(
   if (!domain) return seen.pasid === NO_PASID ? undefined : exactly(seen, undefined);
   if (domain.type === DomainType.BLOCKED) return exactly(seen, undefined);
   if (domain.type === DomainType.IDENTITY) return exactly(seen, Math.floor(frameOfIova(iova)));
-  if (guest) return guest.expectationOf(seen);
+  if (guest) return guest.expectation();
   if (isSvaDomain(domain)) return ofProcess(domain.mm, seen, memory);
   if (!(domain instanceof PtDomain) || domain.isFlushing) return undefined;
   if (iova < domain.apertureStart || iova > domain.apertureLast) return exactly(seen, undefined);
@@ -68,13 +68,20 @@ function ofProcess(
   const { iova, access, mode } = seen;
   const whose = "the process's tables";
   if (!alive) return exactly(seen, undefined, whose);
-  const read = (page: number, byte: number, into: Uint8Array): boolean =>
-    memory.read(page * FRAMES_PER_PAGE, byte, into);
+  const read = (page: number, byte: number): bigint | undefined =>
+    readRaw(memory, page * FRAMES_PER_PAGE, byte);
   const root = Number(tables.root >> 12n);
   const found = walkFirstStage(read, root, tables.levels, iova);
   if (!found || !allows(found.rights, access, mode, true)) return exactly(seen, undefined, whose);
   return exactly(seen, frameIn(found.page, iova), whose);
 }
+
+const bytes = new Uint8Array(8);
+const view = new DataView(bytes.buffer);
+
+/** 8 bytes of memory; undefined where there is none. */
+export const readRaw = (memory: FrameBytes, frame: number, byte: number): bigint | undefined =>
+  memory.read(frame, byte, bytes) ? view.getBigUint64(0, true) : undefined;
 
 /** The frame with the byte of an address, in the page of 4 KiB that the address leads to. */
 export const frameIn = (page: number, iova: bigint): number =>

@@ -165,3 +165,25 @@ describe('what is said of it, on a device with PASIDs and a cache of its own', (
     );
   });
 });
+
+it('a guest that writes an entry whenever hardware has read it is never blamed', () => {
+  const found: string[] = [];
+  const rig = new GuestRig('vtd', ({ text }) => found.push(text));
+  const nested = rig.nested(rig.hwpt(rig.ioas, { flags: NEST_PARENT }));
+  rig.set(PT, 0, DATA);
+  attachDevice(rig.bound, NO_PASID, nested);
+  const { mm } = rig.client.process;
+  const read = mm.readPinned.bind(mm);
+  let writes = 0;
+  mm.readPinned = (address, into) => {
+    const isRead = read(address, into);
+    if (into.length === 8) rig.set(PT, 0, DATA + (writes++ % 7));
+    return isRead;
+  };
+  for (let round = 0; round < 50; round++) {
+    rig.touch(ADDRESS);
+    if (round % 3 === 0) rig.invalidate(nested, { address: ADDRESS });
+  }
+  expect(writes).toBeGreaterThan(100);
+  expect(found).toEqual([]);
+});

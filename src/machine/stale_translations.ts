@@ -19,6 +19,7 @@ import { rangeText } from './guest_requests.ts';
 import { GuestTables } from './guest_tables.ts';
 import { type Expectation, expectationOf, hex } from './stale_expectation.ts';
 import { type LastChange, type Seen, StaleHistory } from './stale_history.ts';
+import type { WatchedMemory } from './watched_memory.ts';
 
 /** A DMA that an IOMMU served, or refused, as software does not expect any more. */
 export interface StaleTranslation {
@@ -43,6 +44,8 @@ export interface StaleSources {
   readonly translatorOf: (device: Device) => Translator | undefined;
   /** All memory, with the tables of processes. */
   readonly memory: FrameBytes;
+  /** That of clients, as hardware has it: what it reads there of guests' tables it may keep. */
+  readonly clients: WatchedMemory;
 }
 
 /**
@@ -57,8 +60,6 @@ export class StaleTranslations implements DmaWitness, DomainWatcher {
   readonly #mms = new WeakSet<Mm>();
   readonly #history = new StaleHistory();
   readonly #guests: GuestTables;
-  /** It looks into the caches: what it sees there is no DMA. */
-  #isLooking = false;
 
   constructor(sources: StaleSources, report: (found: StaleTranslation) => void) {
     this.#sources = sources;
@@ -81,15 +82,27 @@ export class StaleTranslations implements DmaWitness, DomainWatcher {
     return this.#guests;
   }
 
-  asks({ group }: Device, pasid: number, iova: bigint): void {
-    if (group && !this.#isLooking) this.#guests.asks(group, domainOf(group, pasid), iova);
+  asked({ group }: Device, pasid: number, iova: bigint): void {
+    if (!group) return;
+    this.#guests.requested(group);
+    this.#guests.of(domainOf(group, pasid))?.look(iova, this.#sources.clients.take());
   }
 
   sees(seen: Translated): void {
-    if (this.#isLooking) return;
     const { group } = seen.device;
-    const domain = group && domainOf(group, seen.pasid);
-    const expected = expectationOf(seen, domain, this.#sources.memory, this.#guests.of(domain));
+    if (!group) return;
+    this.#guests.requested(group);
+    const domain = domainOf(group, seen.pasid);
+    const reads = this.#sources.clients.take();
+    const guest = this.#guests.of(domain);
+    const expected = expectationOf(
+      seen,
+      domain,
+      this.#sources.memory,
+      guest && {
+        expectation: () => guest.expectationOf(seen, reads),
+      },
+    );
     if (!expected) return;
     const { text, below } = expected;
     if (expected.agrees(seen.frame)) this.#checkDirty(seen, domain, expected);
@@ -194,16 +207,11 @@ export class StaleTranslations implements DmaWitness, DomainWatcher {
   ): string {
     const translator = this.#sources.translatorOf(device);
     if (!translator) return TABLES;
-    this.#isLooking = true;
-    try {
-      const { caches = [] } = translator;
-      for (const [index, cache] of caches.entries()) {
-        for (const one of caches.slice(0, index + 1)) one.clear();
-        const now = translator.translate(device, pasid, iova, access, mode);
-        if (isRight(isFault(now) ? undefined : now.frame)) return cache.name;
-      }
-    } finally {
-      this.#isLooking = false;
+    const { caches = [] } = translator;
+    for (const [index, cache] of caches.entries()) {
+      for (const one of caches.slice(0, index + 1)) one.clear();
+      const now = translator.translate(device, pasid, iova, access, mode);
+      if (isRight(isFault(now) ? undefined : now.frame)) return cache.name;
     }
     return TABLES;
   }

@@ -57,12 +57,9 @@ export class AtsPort {
     if (!this.#owner.isBusMaster) return AtsRefusal.BUS_MASTER_OFF;
     const refusal = this.#common(request.pasid, request.iova);
     if (refusal) return refusal;
-    this.#path.witness?.asks(device, request.pasid?.value ?? NO_PASID, request.iova);
-    return (
-      this.#path.translator.ats?.requestTranslation(device, request) ?? {
-        status: 'UNSUPPORTED_REQUEST',
-      }
-    );
+    const answer = this.#path.translator.ats?.requestTranslation(device, request);
+    this.#path.witness?.asked(device, request.pasid?.value ?? NO_PASID, request.iova);
+    return answer ?? { status: 'UNSUPPORTED_REQUEST' };
   }
 
   /** Says that invalidations are done. Nothing where ATS is off: nobody waits then. */

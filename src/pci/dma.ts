@@ -77,8 +77,8 @@ export interface Translated {
 
 /** Compares what each access was let through to with what software expects; it changes nothing. */
 export interface DmaWitness {
-  /** The IOMMU is about to be asked for an address, for an access or for a translation: what it finds, it may keep. */
-  asks(device: Device, pasid: number, iova: bigint): void;
+  /** The IOMMU was asked for a translation (ATS): what it found, it may keep. */
+  asked(device: Device, pasid: number, iova: bigint): void;
   sees(translated: Translated): void;
 }
 
@@ -208,7 +208,6 @@ export class DmaPort {
     const pieces: Piece[] = [];
     for (let done = 0; done < length;) {
       const at = done === 0 ? iova : iova + BigInt(done);
-      if (this.#path.witness) this.#path.witness.asks(this.#device, pasid, at);
       const run = this.#path.translator.translate(this.#device, pasid, at, access, mode);
       const frame = isFault(run) ? undefined : run.frame;
       if (this.#path.witness) this.#testify(access, at, pasid, mode, frame, false);
