@@ -15,7 +15,7 @@ export const faultMutations = [
     file: 'src/drivers/paging/paging_ats.ts',
     line: 'if (port.faultUsers === 0) {',
     by: 'if (port.faultUsers >= 0) {',
-    why: 'the same',
+    why: 'the second fault-capable attachment turns faults on again, on PCI',
   },
   {
     rule: 'C1',
