@@ -109,6 +109,13 @@ export const faultMutations = [
     why: 'a driver that flushes does not wait',
   },
   {
+    rule: 'C4',
+    file: 'src/drivers/paging/paging_iommu.ts',
+    line: 'if (before && isFaultCapable(before)) this.ats.drain(device);',
+    by: '',
+    why: 'a detach does not wait for what handlers are at work on',
+  },
+  {
     rule: 'C5',
     file: 'src/iommufd/attach.ts',
     line: 'endFaults(old, ended);',
