@@ -64,12 +64,12 @@ export function getIrqInfo(call: VfioCall<Cmd<typeof vfio_irq_info>>): void {
     throw new ErrnoError('EINVAL', `${device.name} reports no errors: it is not PCI Express`);
   }
   cmd.count = device.pci.irqCount(index);
-  cmd.flags = VFIO_IRQ_INFO_EVENTFD | irqFlags(index);
+  cmd.flags = VFIO_IRQ_INFO_EVENTFD | irqFlags(index, cmd.count);
   call.respond(0, vfio_irq_info.size);
 }
 
-/** Vectors of MSI-X can be added one by one; all others are set up together. */
-function irqFlags(index: number): number {
+/** Vectors of MSI-X can be added one by one, where there are any; all others are set up together. */
+function irqFlags(index: number, count: number): number {
   if (index === VFIO_PCI_INTX_IRQ_INDEX) return VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED;
-  return index === VFIO_PCI_MSIX_IRQ_INDEX ? 0 : VFIO_IRQ_INFO_NORESIZE;
+  return index === VFIO_PCI_MSIX_IRQ_INDEX && count > 0 ? 0 : VFIO_IRQ_INFO_NORESIZE;
 }

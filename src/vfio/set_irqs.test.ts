@@ -62,6 +62,16 @@ const held = (events: readonly LocalEventFd[]): number[] => events.map((event) =
 describe('GET_IRQ_INFO', () => {
   const info = (index: number) => rig.device.call('VFIO_DEVICE_GET_IRQ_INFO', { index });
 
+  it('MSI-X that is not there does not grow', () => {
+    const plain = new FakeRig();
+    const { device } = plain;
+    expect(device.call('VFIO_DEVICE_GET_IRQ_INFO', { index: MSIX })).toMatchObject({
+      count: 0,
+      flags: 0b1001,
+    });
+    plain.sim.assertNothingHeld();
+  });
+
   it('INTx can be masked and masks itself; MSI comes as a whole; MSI-X grows', () => {
     expect(info(INTX)).toMatchObject({ count: 1, flags: 0b0111 });
     expect(info(MSI)).toMatchObject({ count: 4, flags: 0b1001 });
