@@ -92,6 +92,19 @@ describe('tables in pages of a client', () => {
     expect(client.entry(CLIENT + 3, 1)).toBe(0n);
   });
 
+  it('that the client changes between look and mark keep what it wrote but for the byte with the marks', () => {
+    const { client, rig, set } = setUp();
+    const read = client.read.bind(client);
+    let page = 0x456n;
+    client.read = (frame, offset, into) => {
+      const isThere = read(frame, offset, into);
+      if (frame === (CLIENT + 3) * 2) set(0, ++page * BigInt(PAGE) + P + RW + US);
+      return isThere;
+    };
+    rig.dma(0n, Access.WRITE);
+    expect(client.entry(CLIENT + 3, 0)).toBe(page * BigInt(PAGE) + P + RW + US + A + D);
+  });
+
   it('are used out of the caches when the client changes them, until it says so', () => {
     const { rig, unit, set } = setUp();
     expect(rig.dma(0n)).toBe(0x123);

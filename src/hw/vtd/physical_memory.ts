@@ -70,10 +70,22 @@ export class PhysicalMemory {
       }
       return true;
     }
+    return this.#setOtherBits(page, index, bits);
+  }
+
+  /** A client can change the entry at any moment: no byte is written but those that the bits are in. */
+  #setOtherBits(page: number, index: number, bits: number): boolean {
     if (!this.#readOther(page, index)) return false;
-    this.#words[0] = ((this.#words[0] ?? 0) | bits) >>> 0;
-    const low = this.#bytes.subarray(0, 4);
-    return this.other?.write(page * 2 + (index >>> 8), (index & 255) * 8, low) ?? false;
+    for (let byte = 0; byte < 4; byte++) {
+      const wanted = (bits >>> (8 * byte)) & 0xff;
+      const held = this.#bytes[byte] ?? 0;
+      if ((held & wanted) === wanted) continue;
+      this.#bytes[byte] = held | wanted;
+      const changed = this.#bytes.subarray(byte, byte + 1);
+      if (!this.other?.write(page * 2 + (index >>> 8), (index & 255) * 8 + byte, changed))
+        return false;
+    }
+    return true;
   }
 
   /** Writes a word, as a wait descriptor has it. False where no memory is there. */
