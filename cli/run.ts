@@ -116,7 +116,15 @@ async function serveMachine(
   const { Machine } = await import('../src/machine/machine.ts');
   const { serve } = await import('./devices.ts');
   const description = name === undefined ? undefined : await described(name);
-  const made = new Machine({ ...(description && { description }), onStale: reports?.stale });
+  const { MachineError } = await import('../src/machine/machine_error.ts');
+  let made: Machine;
+  try {
+    made = new Machine({ ...(description && { description }), onStale: reports?.stale });
+  } catch (error) {
+    if (error instanceof MachineError)
+      throw new HostError(`this machine can not be: ${error.message}`);
+    throw error;
+  }
   made.dmaObserver = reports?.dma?.(made);
   return serve(made);
 }

@@ -39,6 +39,32 @@ describe('a machine file', () => {
     ]);
   });
 
+  it('takes the capabilities of a VT-d unit, as registers and by name', () => {
+    const unit = (more: string): string =>
+      `name: a\niommus:\n  - name: i\n    driver: intel-vtd\n    ${more}\n`;
+    const fields = ['cap: 0xd2078c106f0466', 'ecap: 0xf020df', 'haw: 46'];
+    const machine = parseMachine(
+      unit([...fields, 'capabilities: {NEST: 1, MGAW: 38}'].join('\n    ')),
+    );
+    expect(Array.isArray(machine) ? machine : machine.iommus[0]).toEqual({
+      ...{ name: 'i', driver: 'intel-vtd', devices: [] },
+      ...{ cap: 0xd2078c106f0466n, ecap: 0xf020dfn, haw: 46 },
+      capabilities: { NEST: 1, MGAW: 38 },
+    });
+    expect(mistakes(unit('capabilities: {NEST: 2, MGAW: no}'))).toEqual([
+      '5:35 iommus[0].capabilities.MGAW: expected a number',
+    ]);
+    expect(mistakes(unit('capabilities: {NEST: 2}'))).toEqual([
+      '5:26 iommus[0].capabilities.NEST: has 1 bit, and 2 does not fit',
+    ]);
+    expect(mistakes(unit('capabilities: {FOO: 2}'))[0]).toMatch(
+      /^5:25 iommus\[0\]\.capabilities\.FOO: there is no such capability; known: ND, AFL, /,
+    );
+    expect(mistakes(unit('cap: 0x1ffffffffffffffff'))).toEqual([
+      '5:10 iommus[0].cap: has more than 64 bits',
+    ]);
+  });
+
   it('says what becomes of page faults', () => {
     const machine = parseMachine(
       'name: a\niommus: []\nvfPageRequests: emulate\npageResponseTimeoutMs: 500\n',

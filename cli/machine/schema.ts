@@ -6,6 +6,7 @@ import {
   vfPageRequestKinds,
   vtdModes,
 } from '../../src/machine/description.ts';
+import { vtdCapabilityFields } from '../../src/machine/vtd_capabilities.ts';
 import { formatPciAddress, parsePciAddress } from '../../src/pci/address.ts';
 
 const kinds = Object.keys(reservedKinds) as [keyof typeof reservedKinds];
@@ -126,7 +127,8 @@ const rootPort = z
 
 const iommuKeys = isMap(['name', 'driver', 'devices']);
 const pagingKeys = isMap(['name', 'driver', 'rootPorts', 'devices']);
-const vtdKeys = isMap(['name', 'driver', 'mode', 'privateData', 'rootPorts', 'devices']);
+const VTD_KEYS = ['name', 'driver', 'mode', 'privateData', 'cap', 'ecap', 'capabilities', 'haw'];
+const vtdKeys = isMap([...VTD_KEYS, 'rootPorts', 'devices']);
 
 const mockIommu = z.strictObject(
   { name: text, driver: z.literal('mock'), devices: z.array(device, isList).default([]) },
@@ -148,6 +150,30 @@ const pagingIommu = z
     ...(rootPorts !== undefined && { rootPorts }),
   }));
 
+const capabilityRegister = z
+  .bigint({ error: 'expected a register of 64 bits such as 0xd2078c106f0466' })
+  .refine((value) => value >= 0n && value < 2n ** 64n, 'has more than 64 bits');
+
+/** Fields by name. */
+const capabilities = z
+  .record(z.string(), z.bigint({ error: 'expected a number' }), {
+    error: 'expected a map of capabilities such as {NEST: 0}',
+  })
+  .superRefine((fields, context) => {
+    for (const [name, value] of Object.entries(fields)) {
+      const width = vtdCapabilityFields.get(name);
+      const message =
+        width === undefined
+          ? `there is no such capability; known: ${[...vtdCapabilityFields.keys()].join(', ')}`
+          : `has ${width} bit${width > 1 ? 's' : ''}, and ${value} does not fit`;
+      if (width === undefined || value < 0n || value >= 2n ** BigInt(width))
+        context.addIssue({ code: 'custom', path: [name], message });
+    }
+  })
+  .transform((fields) =>
+    Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, Number(value)])),
+  );
+
 const vtd = z
   .strictObject(
     {
@@ -155,16 +181,24 @@ const vtd = z
       driver: z.literal('intel-vtd'),
       mode: z.enum(vtdModes, { error: `expected one of ${vtdModes.join(', ')}` }).optional(),
       privateData: flag.optional(),
+      cap: capabilityRegister.optional(),
+      ecap: capabilityRegister.optional(),
+      capabilities: capabilities.optional(),
+      haw: count(36n, 52n, 'bits').optional(),
       rootPorts: z.array(rootPort, isList).optional(),
       devices: z.array(pciDevice, isList).default([]),
     },
     vtdKeys,
   )
-  .transform(({ name, driver, mode, privateData, rootPorts, devices }) => ({
-    ...{ name, driver, devices },
-    ...(mode !== undefined && { mode }),
-    ...(privateData !== undefined && { privateData }),
-    ...(rootPorts !== undefined && { rootPorts }),
+  .transform((one) => ({
+    ...{ name: one.name, driver: one.driver, devices: one.devices },
+    ...(one.mode !== undefined && { mode: one.mode }),
+    ...(one.privateData !== undefined && { privateData: one.privateData }),
+    ...(one.cap !== undefined && { cap: one.cap }),
+    ...(one.ecap !== undefined && { ecap: one.ecap }),
+    ...(one.capabilities !== undefined && { capabilities: one.capabilities }),
+    ...(one.haw !== undefined && { haw: one.haw }),
+    ...(one.rootPorts !== undefined && { rootPorts: one.rootPorts }),
   }));
 
 const iommu = z.discriminatedUnion('driver', [mockIommu, pagingIommu, vtd], {

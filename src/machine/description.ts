@@ -95,6 +95,13 @@ export interface VtdDescription {
   readonly mode?: VtdMode;
   /** Scalable mode: page requests can have private data, as revisions of VT-d before 5 had it. Default false. */
   readonly privateData?: boolean;
+  /** Its capability registers, as Linux prints them at boot; absent: those of the mode, which means nothing else. */
+  readonly cap?: bigint;
+  readonly ecap?: bigint;
+  /** Single fields of the two, by the names of the specification: `{ NEST: 0, MGAW: 38 }`. */
+  readonly capabilities?: Readonly<Record<string, number>>;
+  /** Bits of physical addresses. Default 52. */
+  readonly haw?: number;
   readonly rootPorts?: readonly RootPortDescription[];
   readonly devices: readonly PciDeviceDescription[];
 }

@@ -13,6 +13,7 @@ import type { Translator } from '../pci/translator.ts';
 import { Sim } from '../sim/sim.ts';
 import { Vfio } from '../vfio/vfio.ts';
 import type { MachineDescription, MockIommuDescription } from './description.ts';
+import { MachineError } from './machine_error.ts';
 import { MockShapes } from './mock_shapes.ts';
 import { makePciDevices, placeBars } from './pci_devices.ts';
 import { defaultMachine } from './presets.ts';
@@ -118,6 +119,6 @@ export class Machine {
 
 function checkAddresses(functions: readonly PciFunction[]): void {
   for (const [i, { bdf }] of functions.entries()) {
-    if (functions[i + 1]?.bdf === bdf) throw new RangeError(`two functions at ${bdf}`);
+    if (functions[i + 1]?.bdf === bdf) throw new MachineError(`two functions at ${bdf}`);
   }
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { errnoName } from '../base/errno.ts';
 import { ISOLATING } from '../pci/acs.ts';
 import { parsePciAddress, type PciAddress, pciAddressOf } from '../pci/address.ts';
 import type { DmaMemory, DmaObserver, DmaPath, DmaWitness } from '../pci/dma.ts';
@@ -9,6 +10,7 @@ import { type GroupedFunction, PciTopology } from '../pci/topology.ts';
 import type { Sim } from '../sim/sim.ts';
 import type { Translator } from '../pci/translator.ts';
 import type { DeviceModel, PciDeviceDescription, PciIommuDescription } from './description.ts';
+import { MachineError } from './machine_error.ts';
 import { resvRegionsOf } from './reserved.ts';
 
 /** What the functions of a machine share. */
@@ -76,7 +78,7 @@ const acsOf = ({ acs }: PciDeviceDescription) => (acs ? { acs: ISOLATING } : {})
 
 function addressOf(name: string, text: string): PciAddress {
   const address = parsePciAddress(text);
-  if (!address) throw new RangeError(`${name}: "${text}" is no PCI address`);
+  if (!address) throw new MachineError(`${name}: "${text}" is no PCI address`);
   return address;
 }
 
@@ -105,7 +107,10 @@ export function makePciDevices(
     const shape = byFunction.get(fn);
     const key = group ?? (shape && `pci ${topology.groupOf(shape)}`);
     const rc = iommu.addFunction(fn, key);
-    if (rc !== 0) throw new Error(`${fn.bdf} cannot be put behind ${description.name} (${rc})`);
+    if (rc !== 0) {
+      const why = `the driver refuses it (${errnoName(-rc)})`;
+      throw new MachineError(`${fn.bdf} can not be put behind ${description.name}: ${why}`);
+    }
   }
   return [...groups.keys()];
 }
@@ -136,7 +141,7 @@ export function placeBars(functions: readonly PciFunction[]): void {
       const size = BigInt(bar.size);
       const address = (next + size - 1n) & -size;
       if (address + size > WINDOW_END) {
-        throw new RangeError(`${each.bdf}: no room for BAR ${bar.index} below 4 GiB`);
+        throw new MachineError(`${each.bdf}: no room for BAR ${bar.index} below 4 GiB`);
       }
       each.placeBar(bar.index, address);
       next = address + size;

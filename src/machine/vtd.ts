@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A VT-d unit of a machine: the model of the hardware, and its driver, which meet in memory and registers. */
+import { errnoName } from '../base/errno.ts';
 import { domainTranslationStruct } from '../drivers/intel/debugfs.ts';
 import type { DeviceFunction } from '../drivers/intel/device_function.ts';
 import type { IntelIommu } from '../drivers/intel/intel_iommu.ts';
 import type { Unit } from '../drivers/intel/unit.ts';
-import { Capabilities, LEGACY, SHARING } from '../hw/vtd/capabilities.ts';
 import { VtdUnit } from '../hw/vtd/vtd_unit.ts';
 import type { Ram } from '../memory/ram.ts';
 import type { DmaMemory } from '../pci/dma.ts';
 import type { PciFunction } from '../pci/function.ts';
 import type { Sim } from '../sim/sim.ts';
 import type { VtdDescription } from './description.ts';
+import { MachineError } from './machine_error.ts';
+import { vtdCapabilities } from './vtd_capabilities.ts';
 import { VtdTranslator } from './vtd_translator.ts';
 
 export interface VtdParts {
@@ -26,12 +28,15 @@ export class MachineVtd extends VtdTranslator {
   readonly #driver: IntelIommu;
 
   constructor({ sim, ram, memory, driver }: VtdParts, description: VtdDescription) {
-    const { name, mode = 'scalable', privateData: hasPrivateData = false } = description;
-    const caps = Capabilities.of(mode === 'legacy' ? LEGACY : { ...SHARING, hasPrivateData });
+    const { name } = description;
+    const caps = vtdCapabilities(description);
     super(new VtdUnit({ name, sim, ram, caps, other: memory }));
     this.#driver = driver;
     const unit = driver.addUnit(name, this.model.hardware);
-    if (typeof unit === 'number') throw new Error(`${name} does not start (${unit})`);
+    if (typeof unit === 'number') {
+      const needs = 'it needs queued invalidation (QI), and second or first stages of 4 levels';
+      throw new MachineError(`${name} is refused by its driver (${errnoName(-unit)}): ${needs}`);
+    }
     this.unit = unit;
   }
 

@@ -143,12 +143,17 @@ export class Capabilities {
     this.maxMaskLg2 = cap.psi === 1 ? cap.mamv : -1;
   }
 
+  /** The widths that there are; the other bits of the field are reserved. */
+  get sagaw(): number {
+    return this.cap.sagaw & 0b1110;
+  }
+
   /**
    * The largest second stage, and undefined where there is none. Where addresses need fewer levels than the hardware has, Linux takes
    * the lowest of the higher ones, even beside the one that would do. Source: Linux `compute_vasz_lg2_ss()`.
    */
   secondStageWidth(): TableWidth | undefined {
-    const { sagaw } = this.cap;
+    const { sagaw } = this;
     const mgaw = this.maxAddressBits;
     if (mgaw > 48 && sagaw >= 8) return { bits: Math.min(57, mgaw), topLevel: 4 };
     if (mgaw > 39 && sagaw >= 4) {
@@ -179,7 +184,7 @@ export class Capabilities {
 
   /** The widest address width that tables can have here, as context and PASID entries have it (AW): levels less two. */
   get widestAw(): number {
-    return 31 - Math.clz32(Math.max(this.cap.sagaw, 1));
+    return 31 - Math.clz32(Math.max(this.sagaw, 1));
   }
 }
 

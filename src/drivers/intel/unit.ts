@@ -24,6 +24,8 @@ const ATTEMPTS = 8;
 const NO_DEVICE = -1;
 /** What of GSTS is state, and is written back with each command; the rest are commands of one shot. */
 const STATES = Gcmd.TE + Gcmd.QIE + Gcmd.IRE;
+/** No table of the specification is narrower; a unit that says so is broken. */
+const LEAST_ADDRESS_BITS = 30;
 
 /** Told of accesses that the unit refused. */
 export type FaultListener = (unit: Unit, report: FaultReport) => void;
@@ -96,7 +98,7 @@ export class Unit {
       return -Errno.ENODEV;
     }
     const caps = new Capabilities(capReg, ecapReg);
-    if (caps.ecap.qi === 0) return -Errno.ENODEV;
+    if (caps.ecap.qi === 0 || caps.maxAddressBits < LEAST_ADDRESS_BITS) return -Errno.ENODEV;
     if (!caps.secondStageWidth() && !caps.hasFirstStage) return -Errno.ENODEV;
     const flush = caps.isCoherent
       ? undefined

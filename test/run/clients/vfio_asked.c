@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Questions about VFIO whose answers were recorded on Linux 7.2 (README.md): each line of output is a call, as it stands here, and its answer.
+// Questions about VFIO (asked.h).
 // `groups`: the way by container and group. `events`: eventfds that unmask INTx or write registers, and features.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,17 +16,7 @@
 #include <linux/iommufd.h>
 #include <linux/vfio.h>
 
-#define DEVICE "0000:00:02.0"
-#define CDEV "/dev/vfio/devices/vfio0"
-#define PAGE 4096
-
-// Numbers of descriptors differ, so success is "ok".
-#define ASK(call)                                                                       \
-    do {                                                                                \
-        long answer = (long)(call);                                                     \
-        printf("%s: %s\n", #call, answer < 0 ? strerrorname_np(errno) : "ok");          \
-    } while (0)
-#define SHOW(value) printf("%s: %#llx\n", #value, (unsigned long long)(value))
+#include "asked.h"
 
 static int device, container, group;
 static uint64_t bar0, config;
