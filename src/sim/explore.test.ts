@@ -75,6 +75,25 @@ describe('the explorer', () => {
     expect(seen.size).toBe(count);
   });
 
+  it.each([
+    [0, 1],
+    [1, 4],
+    [2, 10],
+    [3, 16],
+    [4, 19],
+    [5, 20],
+  ])('with at most %i delays of two tasks of 3 steps runs %i', (maxDelays, count) => {
+    const { seen, runs } = orders([3, 3], { maxDelays });
+    expect([seen.size, runs]).toEqual([count, count]);
+  });
+
+  it('with a delay passes over one, with two over two of those that could run', () => {
+    const firsts = (maxDelays: number): string[] => [
+      ...new Set([...orders([1, 1, 1, 1], { maxDelays }).seen].map((order) => order.slice(0, 1))),
+    ];
+    expect([0, 1, 2].map(firsts)).toEqual([['A'], ['A', 'B'], ['A', 'B', 'C']]);
+  });
+
   it('finds the race, and the schedule it reports fails again', () => {
     const { failure } = explore(counter(false));
     expect(String(failure?.error)).toContain('the counter is 1');
@@ -333,7 +352,7 @@ describe('merging what leads to the same', () => {
 
   it('is for programs that describe their state, without a bound or reduction', () => {
     expect(explore(counter(true), { merge: true })).toMatchObject({ redundant: 0 });
-    expect(() => explore(counter(true), { merge: true, maxPreemptions: 1 })).toThrow('bounded');
+    expect(() => explore(counter(true), { merge: true, maxDelays: 1 })).toThrow('bounded');
     expect(() => explore(counter(true), { merge: true, reduce: true })).toThrow('not both');
   });
 });

@@ -20,6 +20,7 @@ interface Place {
   /** What the chosen one touches until the next place. */
   footprint: Footprint;
   readonly preemptions: number;
+  readonly delays: number;
   readonly isPreemptible: boolean;
   /**
    * Whoever has run first here, or at a place before with nothing between that it could notice, by id: an order that begins with it
@@ -34,6 +35,7 @@ interface Place {
 
 export interface OrderTreeOptions {
   readonly maxPreemptions: number;
+  readonly maxDelays: number;
   /** Leaves out orders that differ from others only in the order of stretches with nothing in common. */
   readonly reduce: boolean;
 }
@@ -147,6 +149,7 @@ export class OrderTree implements Choices {
       rank: 0,
       footprint: new Footprint(),
       preemptions: before ? preemptionsAfter(before) : 0,
+      delays: before ? before.delays + before.rank : 0,
       isPreemptible,
       asleep,
       state,
@@ -166,9 +169,11 @@ export class OrderTree implements Choices {
   }
 
   /** The first rank from `from` on that may be chosen, or -1. */
-  #nextRank({ options, asleep, isPreemptible, preemptions }: Place, from: number): number {
-    const mayPreempt = !isPreemptible || preemptions < this.#options.maxPreemptions;
-    const end = mayPreempt ? options.length : 1;
+  #nextRank(place: Place, from: number): number {
+    const { options, asleep, isPreemptible, preemptions, delays } = place;
+    const { maxPreemptions, maxDelays } = this.#options;
+    const mayPreempt = !isPreemptible || preemptions < maxPreemptions;
+    const end = mayPreempt ? Math.min(options.length, maxDelays - delays + 1) : 1;
     for (let rank = from; rank < end; rank++) {
       if (!asleep.has((options[rank] as Option).id)) return rank;
     }

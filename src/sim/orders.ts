@@ -32,13 +32,19 @@ export interface ExploreOptions {
    */
   readonly maxPreemptions?: number;
   /**
+   * Leave out interleavings with more delays: each time one who could run next is passed over. In the order without any, whoever runs goes on for as
+   * long as it can, and then the first that was spawned. The number of runs is polynomial in the number of steps, and does not grow with that of
+   * tasks as the other bound's does: for programs of many tasks. ("Delay bounding": Emmi, Qadeer, Rakamaric 2011.)
+   */
+  readonly maxDelays?: number;
+  /**
    * Leave out orders that cannot differ from one that is run: steps that take no lock and touch nothing in common are run in one order only.
-   * For programs whose tasks share nothing but what locks guard and `Sim.touch` names; false unless told. Not together with `maxPreemptions`: of
+   * For programs whose tasks share nothing but what locks guard and `Sim.touch` names; false unless told. Not together with a bound: of
    * orders that are the same, the one that is left out may be the one within bounds.
    */
   readonly reduce?: boolean;
   /**
-   * Go on from a state once, however many orders lead to it: for programs that describe theirs. Not together with `reduce` or `maxPreemptions`.
+   * Go on from a state once, however many orders lead to it: for programs that describe theirs. Not together with `reduce` or a bound.
    */
   readonly merge?: boolean;
   /** Where `maxRuns` was too low, run this many more orders, chosen at random by `seed`; 0 unless told. */
@@ -117,12 +123,17 @@ export function explore(program: Program, options: ExploreOptions = {}): Explore
 
 /** All orders within the bounds on preemptions, one after the other, those that fail among them. */
 export function* everyOrder(program: Program, options: ExploreOptions): Generator<Outcome> {
-  const { maxPreemptions = Infinity, reduce = false, merge = false } = options;
-  if ((reduce || merge) && maxPreemptions !== Infinity) {
-    throw new RangeError('orders cannot be reduced or merged where preemptions are bounded');
+  const {
+    maxPreemptions = Infinity,
+    maxDelays = Infinity,
+    reduce = false,
+    merge = false,
+  } = options;
+  if ((reduce || merge) && (maxPreemptions !== Infinity || maxDelays !== Infinity)) {
+    throw new RangeError('orders cannot be reduced or merged where they are bounded');
   }
   if (reduce && merge) throw new RangeError('orders are reduced or merged, not both');
-  const tree = new OrderTree({ maxPreemptions, reduce });
+  const tree = new OrderTree({ maxPreemptions, maxDelays, reduce });
   for (let hasNext = true; hasNext;) {
     tree.state = undefined;
     const failure = runOnce(program, tree, options, (state) => {

@@ -8,13 +8,13 @@ export interface ShortFailure extends Failure {
   readonly without: readonly string[];
 }
 
-/** How many orders the search for a shorter one may take, for each number of preemptions. */
+/** How many orders the search for a shorter one may take, for each number of preemptions (or of delays). */
 const MOST_RUNS = 5000;
-const MOST_PREEMPTIONS = 4;
+const MOST = 4;
 
 /**
  * Of a program that fails, an order that is easy to read: without the optional tasks that it does not need, then with the fewest
- * preemptions, then with the fewest steps. Undefined where nothing fails within the bounds.
+ * preemptions (delays where those are bounded), then with the fewest steps. Undefined where nothing fails within the bounds.
  */
 export function shortestFailure(
   program: Program,
@@ -30,8 +30,12 @@ export function shortestFailure(
     if (smaller) failure = smaller;
     else without.delete(name);
   }
-  for (let maxPreemptions = 0; maxPreemptions <= MOST_PREEMPTIONS; maxPreemptions++) {
-    const found = fewestSteps(program, { ...fewer, reduce: false, merge: false, maxPreemptions });
+  for (let bound = 0; bound <= MOST; bound++) {
+    const found = fewestSteps(program, {
+      ...fewer,
+      ...{ reduce: false, merge: false },
+      ...(options.maxDelays === undefined ? { maxPreemptions: bound } : { maxDelays: bound }),
+    });
     if (found) return { ...found, without: [...without] };
   }
   return { ...failure, without: [...without] };

@@ -59,7 +59,7 @@ export class Sim implements LockHost {
   readonly faults: Faults;
   readonly prng: Prng;
   readonly checkLocks: boolean;
-  /** Called before each step of a task with what the step was waiting for; for traces. */
+  /** Called before each step of a task with what the step was waiting for, unless it is in `inOrder`; for traces. */
   onStep: ((task: Task<unknown>, step: string) => void) | undefined = undefined;
   /** The names of the optional tasks that were spawned. */
   readonly optionalTasks = new Set<string>();
@@ -321,7 +321,7 @@ export class Sim implements LockHost {
     this.#steps++;
     const before = this.#current;
     const { next } = task;
-    this.onStep?.(task, task.waitsFor);
+    if (this.#inOrders === 0) this.onStep?.(task, task.waitsFor);
     this.#current = task;
     task.isRunning = true;
     let failed = true;
