@@ -3,6 +3,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import * as vfio from '../abi/vfio.ts';
 import { LocalClient } from '../iommufd/local_client.ts';
+import { FRAME_LANES_LG2, MAX_RUN_LG2, Ram } from '../memory/ram.ts';
 import type { DmaEvent } from '../pci/dma.ts';
 import { resetFunction } from '../pci/reset.ts';
 import { exploreOrThrow } from '../sim/explore.ts';
@@ -31,6 +32,9 @@ const machineOf = (...devices: readonly PciDeviceDescription[]): MachineDescript
   iommus: [{ name: 'iommu0', driver: 'paging', devices }],
 });
 
+/** The RAM of one machine after the other: making it anew would take most of the time. */
+const CHUNK = new Uint32Array(2 ** (MAX_RUN_LG2 + FRAME_LANES_LG2));
+
 let machine: Machine | undefined;
 
 /** A client that has a device, with three pages of memory, and a fault queue. */
@@ -39,7 +43,8 @@ function setUp(
   which = 'vfio0',
   sim = new Sim({ checkLocks: true }),
 ) {
-  machine = new Machine({ sim, description });
+  const ram = new Ram({ faults: sim.faults, chunk: () => CHUNK });
+  machine = new Machine({ sim, description, ram });
   const events: DmaEvent[] = [];
   machine.dmaObserver = { dma: (event) => events.push(event) };
   const client = new LocalClient(machine.iommufd);
