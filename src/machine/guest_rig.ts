@@ -12,6 +12,7 @@ import { LocalClient } from '../iommufd/local_client.ts';
 import { NO_PASID } from '../iommu/device.ts';
 import { RequestMode } from '../pci/translator.ts';
 import { Sim } from '../sim/sim.ts';
+import type { MachineDescription } from './description.ts';
 import { Machine } from './machine.ts';
 import { presets } from './presets.ts';
 import type { StaleTranslation } from './stale_translations.ts';
@@ -51,9 +52,14 @@ export class GuestRig {
   #moves = 0;
   readonly #moved = new Map<number, bigint>();
 
-  constructor(preset: string, report: (found: StaleTranslation) => void, sim = new Sim()) {
-    const description = presets.find(({ name }) => name === preset);
-    if (!description) throw new Error(`no preset ${preset}`);
+  constructor(
+    machine: string | MachineDescription,
+    report: (found: StaleTranslation) => void,
+    sim = new Sim(),
+  ) {
+    const description =
+      typeof machine === 'string' ? presets.find(({ name }) => name === machine) : machine;
+    if (!description) throw new Error(`no such preset`);
     this.machine = new Machine({ description, onStale: report, sim });
     this.client = new LocalClient(this.machine.iommufd);
     const { mm } = this.client.process;
@@ -150,10 +156,15 @@ export class GuestRig {
     }
   }
 
+  /** What the device does when it is to forget; bits as in its README. */
+  answers(mode: number): void {
+    this.fn.bars[0]?.write(0x1024, 4, BigInt(mode));
+  }
+
   /** A command of a device that has them begins in a slot, and goes on when there is time; nothing where the slot is busy. */
-  start(command: number, address: bigint, pasid: number = NO_PASID, slot = 0): void {
+  start(command: number, address: bigint, pasid: number = NO_PASID, slot = 0, fn = this.fn): void {
     const set = (at: number, value: number): void =>
-      this.fn.bars[0]?.write(0x1000 + at, 4, BigInt(value >>> 0));
+      fn.bars[0]?.write(0x1000 + at, 4, BigInt(value >>> 0));
     set(0x08, Number(address));
     set(0x10, 8);
     set(0x18, pasid === NO_PASID ? 0 : PASID_PRESENT + pasid);

@@ -66,7 +66,10 @@ export class Machine {
     const memory = new PhysicalMemory(this.ram, this.memory);
     const translatorOf = (device: Device) => this.#translatorsByDevice.get(device);
     const clients = onStale && new WatchedMemory(this.memory);
-    const witness = clients && new StaleTranslations({ translatorOf, memory, clients }, onStale);
+    const requesterOf = (device: Device) =>
+      functions.find((fn) => fn.device === device)?.requesterId;
+    const sources = clients && { translatorOf, requesterOf, memory, clients };
+    const witness = sources && new StaleTranslations(sources, onStale);
     this.iommufd.core.guestWatcher = witness?.guestWatcher;
     const pci = { sim, memory, observer: () => this.dmaObserver, witness };
     let driver: IntelIommu | undefined;

@@ -42,6 +42,8 @@ const TABLES = 'tables';
 /** What the oracle looks at beside the DMA that it sees. */
 export interface StaleSources {
   readonly translatorOf: (device: Device) => Translator | undefined;
+  /** The requester id of a device. */
+  readonly requesterOf: (device: Device) => number | undefined;
   /** All memory, with the tables of processes. */
   readonly memory: FrameBytes;
   /** That of clients, as hardware has it: what it reads there of guests' tables it may keep. */
@@ -196,7 +198,7 @@ export class StaleTranslations implements DmaWitness, DomainWatcher {
     const did = frame === undefined ? 'is refused' : `reaches frame ${hex(frame)}`;
     const text =
       `stale translation: ${kind} of ${hex(iova)} by ${who} ${did} by the ${where}, ` +
-      `where ${expected}. Last change: ${since}. ${missing(where, access, change)}`;
+      `where ${expected}. Last change: ${since}. ${missing(where, access, change, this.#sources.requesterOf(device))}`;
     this.#report({ device: device.name, pasid, iova, where, since, asked, text });
   }
 
@@ -229,11 +231,18 @@ function isDirtyAt(domain: PtDomain, address: bigint): boolean {
 }
 
 /** What should have been asked for, and what was instead. Paging-structure caches go with the IOTLB. */
-function missing(where: string, { seen, below }: Seen, { asked, isBelow }: LastChange): string {
+function missing(
+  where: string,
+  { seen, below }: Seen,
+  { asked, isBelow }: LastChange,
+  requester: number | undefined,
+): string {
   if (where === TABLES) return 'The tables in memory say so: the driver wrote them wrong.';
   const cache = where === 'paging-structure caches' ? 'IOTLB' : where;
   const all = asked.filter((one) => one.cache === cache);
-  const alike = all.filter(({ pasid = seen.pasid }) => pasid === seen.pasid);
+  const alike = all.filter(
+    ({ pasid = seen.pasid, requester: of = requester }) => pasid === seen.pasid && of === requester,
+  );
   const inWords = (some: readonly InvalidationNotice[]): string =>
     some.map(({ text }) => text).join('; ');
   const texts = inWords(alike);

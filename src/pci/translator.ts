@@ -72,6 +72,8 @@ export interface InvalidationNotice {
   readonly range?: { readonly first: bigint; readonly last: bigint };
   /** Of requests with this PASID, 0 for those without one; absent where it is for all. */
   readonly pasid?: number;
+  /** Of one device, by its requester id; absent where it is for all. */
+  readonly requester?: number;
 }
 
 /** A cache that can be emptied by itself, which no software could. */

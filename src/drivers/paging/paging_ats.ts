@@ -168,7 +168,8 @@ export class PagingAts implements AtsTranslator {
     const prefix = pasid === NO_PASID ? undefined : pasid;
     const range = coveringRange(first, last);
     const text = `device TLB, device ${device.name}${prefix === undefined ? '' : `, PASID ${prefix}`}`;
-    this.onInvalidation?.({ cache: 'device TLB', text, range: { first, last }, pasid });
+    const { requesterId: requester } = port.fn;
+    this.onInvalidation?.({ cache: 'device TLB', text, range: { first, last }, pasid, requester });
     if (port.invalidator.invalidate(prefix, range) !== 'TIMEOUT') return;
     port.isDistrusted = true;
     this.#core.warn(

@@ -15,12 +15,31 @@ export interface InvalidationWords {
   readonly range?: { readonly first: bigint; readonly last: bigint };
   /** Of requests with this PASID, 0 for those without one; absent where it is for all. */
   readonly pasid?: number;
+  /** Of one device, by its requester id; absent where it is for all. */
+  readonly requester?: number;
 }
 
 /** The words are of a descriptor without mistakes. */
 export function invalidationWords(words: Uint32Array): InvalidationWords {
-  const pasid = pasidOf(words);
-  return { ...sayAll(words), ...(pasid !== undefined && { pasid }) };
+  const [pasid, requester] = [pasidOf(words), requesterOf(words)];
+  return {
+    ...sayAll(words),
+    ...(pasid !== undefined && { pasid }),
+    ...(requester !== undefined && { requester }),
+  };
+}
+
+function requesterOf([w0 = 0, w1 = 0]: Uint32Array): number | undefined {
+  switch (w0 & 0xf) {
+    case DescriptorType.CONTEXT:
+      return ((w0 >>> 4) & 3) === 3 ? w1 & 0xffff : undefined;
+    case DescriptorType.DEVICE_TLB:
+      return w1 & 0xffff;
+    case DescriptorType.PASID_DEVICE_TLB:
+      return w0 >>> 16;
+    default:
+      return undefined;
+  }
 }
 
 function pasidOf([w0 = 0, w1 = 0, w2 = 0]: Uint32Array): number | undefined {
