@@ -4,6 +4,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { Prng } from '../base/prng.ts';
 import { ProcessMm } from '../iommu/process_mm.ts';
 import { RequestMode } from '../pci/translator.ts';
+import { Sim } from '../sim/sim.ts';
 import { type Play, placeIn, textsOf, unnamedLosses } from './lost_invalidations.ts';
 import { Machine } from './machine.ts';
 import { presets } from './presets.ts';
@@ -21,11 +22,11 @@ const READ_ONLY = { readable: true };
 /** Of the device: src/pci/endpoints/iommu_test/README.md. */
 const [PASID_PRESENT, CACHED_READ, CACHED_WRITE, FAULTING_WRITE, STALE] = [0x8000_0000, 3, 4, 9, 4];
 
-function setUp(name: string, report: Parameters<Play>[0]) {
+function setUp(name: string, report: Parameters<Play>[0], sim = new Sim()) {
   const description = presets.find((preset) => preset.name === name);
   if (!description) throw new Error(`no preset ${name}`);
-  const machine = new Machine({ description, onStale: report });
-  const { core, sim } = machine.iommufd;
+  const machine = new Machine({ description, onStale: report, sim });
+  const { core } = machine.iommufd;
   const [fn] = machine.pciDevices;
   if (!fn) throw new Error('no function');
   fn.config.write(4, 2, 6);
@@ -41,12 +42,16 @@ function setUp(name: string, report: Parameters<Play>[0]) {
   };
   const set = (at: number, value: number): void =>
     fn.bars[0]?.write(0x1000 + at, 4, BigInt(value >>> 0));
-  const run = (command: number, address: bigint, pasid: number): void => {
+  const start = (command: number, address: bigint, pasid: number, slot = 0): void => {
     set(0x08, Number(address & 0xffff_ffffn));
     set(0x0c, Number(address >> 32n));
     set(0x10, 8);
     set(0x18, PASID_PRESENT + pasid);
+    set(0x28, slot);
     set(0x30, command);
+  };
+  const run = (command: number, address: bigint, pasid: number): void => {
+    start(command, address, pasid);
     sim.settle();
   };
   /** Each page, by way of the IOMMU and from the cache of the device. */
@@ -60,7 +65,7 @@ function setUp(name: string, report: Parameters<Play>[0]) {
       run(CACHED_WRITE, address, pasid);
     }
   };
-  return { core, process, bind, touch, run, set, fn };
+  return { core, process, bind, touch, start, set, fn };
 }
 
 /** All that a process can take from a device, with DMA after each step. */
@@ -123,9 +128,9 @@ describe.each(['page-faults', 'vtd-page-faults'])('on the machine %s', (name) =>
   it('what a process does at random never misleads it', () => {
     const found: string[] = [];
     for (let seed = 1; seed <= 20; seed++) {
-      const { process, bind, run, core, fn } = setUp(name, ({ text }) =>
-        found.push(`seed ${seed}: ${text}`),
-      );
+      const sim = new Sim({ checkLocks: true, choices: 'random', seed });
+      const report: Parameters<Play>[0] = ({ text }) => found.push(`seed ${seed}: ${text}`);
+      const { process, bind, start, core, fn } = setUp(name, report, sim);
       const prng = new Prng(seed);
       const mms = [process(), process()];
       const bonds = mms.map(bind);
@@ -144,7 +149,13 @@ describe.each(['page-faults', 'vtd-page-faults'])('on the machine %s', (name) =>
         else if (what === 5 && bond.users > 0) core.sva.unbind(bond);
         else if (what === 6 && bond.users === 0) bonds[which] = bind(mm);
         else if (what < 9) fn.dma.write(address, new Uint8Array(8), bond.pasid, RequestMode.PASID);
-        else run(what === 9 ? CACHED_WRITE : what === 10 ? FAULTING_WRITE : 8, address, bond.pasid);
+        else
+          start(
+            what === 9 ? CACHED_WRITE : what === 10 ? FAULTING_WRITE : 8,
+            address,
+            bond.pasid,
+            step % 16,
+          );
       }
     }
     expect(found).toEqual([]);
