@@ -4,6 +4,7 @@ import { expect } from 'vitest';
 import { Errno } from '../../src/base/errno.ts';
 import { detach } from '../../src/iommu/attach.ts';
 import { NO_PASID } from '../../src/iommu/device.ts';
+import type { Choices } from '../../src/sim/choices.ts';
 import { Sim } from '../../src/sim/sim.ts';
 import { attachHandler } from './attach_handler.ts';
 import { failEach } from './fail_each.ts';
@@ -15,6 +16,11 @@ const PASID = 5;
 const [SUCCESS, INVALID, FAILURE] = [0, 1, 2];
 const RESPONSE_BYTES = 8;
 const PASIDS = [NO_PASID, PASID];
+/** Of the tasks that can run, the oldest or the newest does, and none where the foreground can go on. */
+const FIRST_COME: Choices = { choose: () => 0 };
+const LAST_COME: Choices = {
+  choose: (options, _current, atPoint) => (atPoint ? 0 : options.length - 1),
+};
 /** How far a page request has come. */
 const STAGES = ['sent', 'queued', 'read'] as const;
 
@@ -203,8 +209,8 @@ export const faultRules: Chapter<'C1' | 'C2' | 'C3' | 'C4' | 'C5'> = {
       says: 'what was in the queue of the hardware never comes to the next table',
       check(make) {
         for (const pasid of PASIDS) {
-          // Who was there first goes first: the task of the driver that reads the queue gets no turn that is not its own.
-          const rig = make({ sim: new Sim({ checkLocks: true, choices: { choose: () => 0 } }) });
+          // The task of the driver that reads the queue gets no turn that is not its own.
+          const rig = make({ sim: new Sim({ checkLocks: true, choices: FIRST_COME }) });
           const { device, ioas, faults } = bring(rig, 'sent', pasid);
           const next = rig.queue();
           const table = rig.table(device, ioas, { faults: next });
@@ -244,16 +250,18 @@ export const faultRules: Chapter<'C1' | 'C2' | 'C3' | 'C4' | 'C5'> = {
       says: 'a fault that a process is at work on is handled before its PASID goes',
       on: ['paging', 'vtd'],
       check(make) {
-        const rig = make();
-        const device = rig.bind();
-        const mm = rig.process();
-        const bond = rig.core.sva.bind(device.core, mm);
-        if (typeof bond === 'number') throw new Error(`bind: ${bond}`);
-        device.ask(1, { pasid: bond.pasid });
-        rig.sim.waitUntil(() => (device.core.faultParam?.unanswered.size ?? 0) > 0);
-        rig.core.sva.unbind(bond);
-        expect([device.answer(1), device.answers(), mm.pageFaults]).toEqual(['SUCCESS', 1, 1]);
-        expect(isOn(device)).toBe(false);
+        for (const choices of [FIRST_COME, LAST_COME]) {
+          const rig = make({ sim: new Sim({ checkLocks: true, choices }) });
+          const device = rig.bind();
+          const mm = rig.process();
+          const bond = rig.core.sva.bind(device.core, mm);
+          if (typeof bond === 'number') throw new Error(`bind: ${bond}`);
+          device.ask(1, { pasid: bond.pasid });
+          rig.sim.waitUntil(() => (device.core.faultParam?.unanswered.size ?? 0) > 0);
+          rig.core.sva.unbind(bond);
+          expect([device.answer(1), device.answers(), mm.pageFaults]).toEqual(['SUCCESS', 1, 1]);
+          expect(isOn(device)).toBe(false);
+        }
       },
     },
   ],
