@@ -34,6 +34,13 @@ export class GuestTables implements GuestWatcher {
     return domain && isNestedDomain(domain) ? this.#byDomain.get(domain) : undefined;
   }
 
+  /** A second stage has been flushed, from byte `from` to `to`. */
+  changedBelow(parent: PtDomain, from: bigint, to: bigint): void {
+    for (const guest of this.#byDomain.values()) {
+      if (guest.parent === parent) guest.lostBelow(Number(from >> 12n), Number(to >> 12n));
+    }
+  }
+
   /** A group has made a request. While its domain changes, that may have gone through the next one. */
   requested(group: IommuGroup): void {
     if (group.mutex.isLocked) this.#unsure.add(group);

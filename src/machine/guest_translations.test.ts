@@ -156,6 +156,32 @@ describe('what was in the table before', () => {
   });
 });
 
+describe('what was read of a table', () => {
+  const [TABLE, OTHER] = [PT, OTHER_PT].map((page) => Number(GUEST / PAGE) + page) as [
+    number,
+    number,
+  ];
+
+  it('that the second stage has lost is gone, whatever the guest has invalidated', () => {
+    allowed();
+    rig.set(OTHER_PT, 0, B);
+    rig.set(PD, 1, OTHER_PT);
+    expect(allowed()).toEqual([A, B]);
+    rig.unmapPage(PT);
+    guest.lostBelow(TABLE, TABLE);
+    expect(allowed()).toEqual([B, 'none']);
+  });
+
+  it('that the second stage still has stays', () => {
+    allowed();
+    rig.set(PT, 0, B);
+    guest.lostBelow(TABLE, TABLE);
+    rig.unmapPage(OTHER_PT);
+    guest.lostBelow(OTHER, OTHER);
+    expect(allowed()).toEqual([A, B]);
+  });
+});
+
 describe('what is remembered', () => {
   it('is not enough where requests were missed: nobody knows, until all of an address was forgotten', () => {
     guest.missed();

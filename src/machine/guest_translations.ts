@@ -12,6 +12,8 @@ import type { EntryReads } from './watched_memory.ts';
 /** An entry that hardware may have: where it leads, what the way there allows, and when hardware could last find it. */
 interface Kept extends Entry {
   seen: number;
+  /** Pages of the tables on the way to it, the top first. */
+  readonly way: readonly number[];
 }
 
 /** What the guest has asked to forget, and was told that it is done. */
@@ -50,7 +52,8 @@ const MOST_REQUESTS = 1000;
  * What hardware may use of a guest's table. The guest changes it in its own memory, tells nobody, and until it has invalidated, the old is
  * as right as the new, also in parts: a table that was replaced leads to what is in it now. Hardware finds nothing but when it is asked,
  * so what the tables say at each request is kept here, with its time; an invalidation, once it is done, ends what was last there before
- * it was asked for. Nothing is kept of the second stage, whose changes the driver sees to by itself: addresses go through it as it is.
+ * it was asked for. Nothing is kept of the second stage, whose changes the driver sees to by itself: addresses go through it as it is,
+ * and what was read of a table that it has lost is gone.
  */
 export class GuestTranslations {
   readonly parent: PtDomain;
@@ -94,6 +97,15 @@ export class GuestTranslations {
     };
   }
 
+  /** The second stage has lost pages, from `first` to `last`, and all have forgotten them: what was read of tables there is gone. */
+  lostBelow(first: number, last: number): void {
+    const isLost = (page: number): boolean =>
+      page >= first &&
+      page <= last &&
+      typeof walkAccess(this.parent.table, page * FRAMES_PER_PAGE, false) === 'string';
+    for (const [key, list] of this.#kept) this.#drop(key, list, ({ way }) => !way.some(isLost));
+  }
+
   /** What an access may meet; undefined where that is not known. Looks at the tables, as `look`. */
   expectationOf(
     { iova, access, mode, frame: met }: Translated,
@@ -128,7 +140,7 @@ export class GuestTranslations {
     const below: bigint[] = [];
     if (page === undefined) return { now: undefined, all: [], hasHole: true, below };
     const full = Number(address >> PAGE_SHIFT);
-    const top: Kept = { page: root, isLeaf: false, rights: Rights.ALL, seen: this.#time };
+    const top: Kept = { page: root, isLeaf: false, rights: Rights.ALL, seen: this.#time, way: [] };
     let [now, tables]: [Kept | undefined, Kept[]] = [top, [top]];
     const leaves: Kept[] = [];
     const found: { now: Kept | undefined } = { now: undefined };
@@ -140,12 +152,12 @@ export class GuestTranslations {
         below.push(BigInt(table.page) << PAGE_SHIFT);
         const { raw, more } = this.#read(table.page, byteOf(level, page), reads);
         const entry = entryOf(raw, level);
-        const kept = entry && this.#keep(key, entry, table.rights);
+        const kept = entry && this.#keep(key, entry, table);
         if (table === now) next = kept;
         hasHole ||= !entry;
         for (const one of more) {
           const other = entryOf(one, level);
-          if (other) this.#keep(key, other, table.rights);
+          if (other) this.#keep(key, other, table);
           hasHole ||= !other;
         }
       }
@@ -163,14 +175,19 @@ export class GuestTranslations {
     return { now: found.now, all: leaves, hasHole, below };
   }
 
-  /** What a table has now, however old the table is. `above`: what the way to it allows. */
-  #keep(key: number, { page, isLeaf, rights }: Entry, above: number): Kept {
-    const wanted = { page, isLeaf, rights: rights & above, seen: this.#time };
+  /** What a table has now, however old the table is. */
+  #keep(key: number, { page, isLeaf, rights }: Entry, table: Kept): Kept {
+    const way = [...table.way, table.page];
+    const wanted = { page, isLeaf, rights: rights & table.rights, seen: this.#time, way };
     const before = this.#kept.get(key) ?? [];
     this.#kept.delete(key);
     this.#kept.set(key, before);
     const known = before.find(
-      (one) => one.page === page && one.isLeaf === isLeaf && one.rights === wanted.rights,
+      (one) =>
+        one.page === page &&
+        one.isLeaf === isLeaf &&
+        one.rights === wanted.rights &&
+        one.way.every((passed, index) => passed === way[index]),
     );
     if (known) {
       known.seen = this.#time;
@@ -213,7 +230,7 @@ export class GuestTranslations {
     if (this.#requests.length > this.#most.requests) this.#requests.shift();
   }
 
-  #isGone({ seen, isLeaf }: Kept, page: number): boolean {
+  #isGone({ seen, isLeaf }: Pick<Kept, 'seen' | 'isLeaf'>, page: number): boolean {
     return this.#requests.some(
       ({ first, last, leavesOnly, since }) =>
         since > seen && first <= page && page <= last && (isLeaf || !leavesOnly),
@@ -222,7 +239,7 @@ export class GuestTranslations {
 
   /** Nothing that is not known here can be used for a page any more. */
   #isKnown(page: number): boolean {
-    const unknown = { page, rights: 0, isLeaf: false, seen: this.#unknownUntil };
+    const unknown = { isLeaf: false, seen: this.#unknownUntil };
     return this.#unknownUntil < 0 || this.#isGone(unknown, page);
   }
 

@@ -114,6 +114,7 @@ export class StaleTranslations implements DmaWitness, DomainWatcher {
   synced(domain: PtDomain, { start, last }: IotlbGather): void {
     if (last < start) return;
     const [from, to] = [iovaOfFrame(start), iovaOfFrame(last + 1) - 1n];
+    this.#guests.changedBelow(domain, from, to);
     this.#history.note({
       text: `${hex(from)}-${hex(to)} unmapped or cleaned`,
       stage: domain,
