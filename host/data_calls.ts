@@ -5,6 +5,7 @@
  * neither be read nor written. Linux (fs/read_write.c) calls such a driver once for each element of a vector, and stops at the first
  * that comes short.
  */
+import { ADDRESSES_END } from '../src/memory/mm.ts';
 import type { OldSyscallName, SyscallName } from './arch.ts';
 import type { CallHost, Handlers } from './call_host.ts';
 import { type CallerFile, callerFile } from './caller_file.ts';
@@ -27,6 +28,8 @@ const RWF_HIPRI = 1;
 const SHOWN_BYTES = 256;
 /** preadv2 and pwritev2: at the file's position. */
 const AT_POSITION = -1n;
+
+const isOfClients = (address: bigint, bytes: bigint): boolean => address + bytes <= ADDRESSES_END;
 
 /** Where a call takes and leaves bytes in the client: address and length of each element. */
 type Vector = readonly (readonly [address: bigint, bytes: number])[];
@@ -190,7 +193,12 @@ export function dataCalls(host: CallHost): Handlers {
     return done;
   };
 
-  const one = (): Vector => [[call.big(1), Math.min(call.word(2), MAX_RW_COUNT)]];
+  const one = (): Vector | number => {
+    const [address, bytes] = [call.big(1), call.big(2)];
+    return isOfClients(address, bytes)
+      ? [[address, Math.min(Number(bytes), MAX_RW_COUNT)]]
+      : -EFAULT;
+  };
   const several = (): Vector | number => {
     const elements = call.word(2);
     if (elements > UIO_MAXIOV) return -EINVAL;
@@ -201,10 +209,14 @@ export function dataCalls(host: CallHost): Handlers {
     let room = MAX_RW_COUNT;
     for (let index = 0; index < elements; index += 1) {
       const length = view.getBigInt64(index * IOVEC_BYTES + 8, true);
+      const base = view.getBigUint64(index * IOVEC_BYTES, true);
       if (length < 0n) return -EINVAL;
+      // Linux cuts a single element first, and several as it goes.
+      const limited = elements === 1 && length > MAX_RW_COUNT ? BigInt(MAX_RW_COUNT) : length;
+      if (!isOfClients(base, limited)) return -EFAULT;
       const part = length > BigInt(room) ? room : Number(length);
       room -= part;
-      if (part > 0) vector.push([view.getBigUint64(index * IOVEC_BYTES, true), part]);
+      if (part > 0) vector.push([base, part]);
     }
     return vector;
   };

@@ -4,13 +4,12 @@ import { Errno, ErrnoError } from '../base/errno.ts';
 import { withCleanup } from '../base/cleanup.ts';
 import { type DeviceFile, type IoctlResult, Poll, type QueueRecords } from '../kernel/file.ts';
 import type { Task } from '../kernel/task.ts';
+import { ADDRESSES_END } from '../memory/mm.ts';
 import type { Call } from './call.ts';
 import type { Context } from './context.ts';
 import { hex } from './iova.ts';
 import { IommufdObject } from './objects.ts';
 
-/** A client's addresses end here (x86-64, four levels); Linux asks before anything else. */
-const ADDRESSES_END = 0x7fff_ffff_f000n;
 /** Linux's MAX_RW_COUNT: the most that one call moves, in bytes. */
 const MOST_BYTES = 0x7fff_f000;
 

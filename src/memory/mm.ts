@@ -8,6 +8,12 @@ import type { PinObserver } from './pin_observer.ts';
 export const PAGE_SIZE = 4096;
 export const PAGE_SHIFT = 12;
 
+/**
+ * A program's addresses end here: for read(2) and its like Linux looks at that before all else (access_ok). On x86-64 with processors that mask
+ * tags in pointers (LAM); on older ones they end below 2^47.
+ */
+export const ADDRESSES_END: bigint = 2n ** 63n - 4096n;
+
 /** One mapping of an address space, as /proc/PID/maps shows it; addresses in bytes, `last` inclusive. */
 export interface Mapping {
   readonly start: bigint;
