@@ -93,7 +93,7 @@ describe.each([
 ])('%s', (_mode, options) => {
   it(
     'every access finds what was mapped, and nothing that was unmapped',
-    { timeout: 600_000 },
+    { timeout: 3_600_000 },
     () => {
       for (let seed = 1; seed <= SEQUENCES / 5; seed++) {
         const world = plainWorld(seed, options);
