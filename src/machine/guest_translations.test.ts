@@ -206,6 +206,19 @@ describe('what is remembered', () => {
     expect(allowed()).toEqual([B]);
   });
 
+  it('is of a call with many requests the last ones, and what was for everything', () => {
+    guest = make({ kept: 100, requests: 2 });
+    const others = [8, 9, 10].map((page) => ({ ...ONE, first: FIRST + page, last: FIRST + page }));
+    for (const whole of [ONE, ALL]) {
+      rig.set(PT, 0, A);
+      invalidate(ALL);
+      allowed();
+      rig.set(PT, 0, B);
+      invalidate(whole, ...others);
+      expect(allowed()).toEqual(whole === ALL ? [B] : [A, B]);
+    }
+  });
+
   it('has a limit for invalidations too: what they ended may be used again, for all that is known', () => {
     guest = make({ kept: 100, requests: 2 });
     allowed();

@@ -42,6 +42,9 @@ interface Look {
   readonly below: readonly bigint[];
 }
 
+const isWhole = ({ first, last, leavesOnly }: GuestRequest): boolean =>
+  first === 0 && last === Infinity && !leavesOnly;
+
 /** Bits of a page number of 64-bit addresses. */
 const PAGE_SHIFT = 12n;
 /** More than any cache of the models has. */
@@ -93,7 +96,10 @@ export class GuestTranslations {
   invalidating(): (requests: readonly GuestRequest[]) => void {
     const since = ++this.#time;
     return (requests) => {
-      for (const request of requests) this.#forget({ ...request, since });
+      // No more than are remembered anyway.
+      const from = requests.length - this.#most.requests;
+      for (const [index, request] of requests.entries())
+        if (index >= from || isWhole(request)) this.#forget({ ...request, since });
     };
   }
 
@@ -216,7 +222,7 @@ export class GuestTranslations {
 
   #forget(done: Done): void {
     const { first, last, leavesOnly, since } = done;
-    if (first === 0 && last === Infinity && !leavesOnly) {
+    if (isWhole(done)) {
       for (const [key, list] of this.#kept) this.#drop(key, list, ({ seen }) => seen >= since);
       if (this.#unknownUntil < since) this.#unknownUntil = -1;
     }

@@ -39,6 +39,9 @@ export interface StaleTranslation {
 /** No cache: memory itself. */
 const TABLES = 'tables';
 
+/** Ranges of one call that are remembered for reports. */
+const MOST_RANGES = 100;
+
 /** What the oracle looks at beside the DMA that it sees. */
 export interface StaleSources {
   readonly translatorOf: (device: Device) => Translator | undefined;
@@ -70,8 +73,9 @@ export class StaleTranslations implements DmaWitness, DomainWatcher {
       const [first] = requests;
       if (!first) return;
       const more = requests.length === 1 ? '' : ` and ${requests.length - 1} more`;
+      const told = requests.slice(0, MOST_RANGES);
       const covers = (page: number): boolean =>
-        requests.some((one) => one.first <= page && page <= one.last);
+        told.some((one) => one.first <= page && page <= one.last);
       this.#history.note({
         text: `${rangeText(first)}${more} invalidated by the guest (IOMMU_HWPT_INVALIDATE)`,
         concerns: (access) => access.domain === domain && covers(Number(access.seen.iova >> 12n)),
