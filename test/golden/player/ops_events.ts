@@ -49,7 +49,7 @@ function faultRead(player: Player): void {
   const { args } = player;
   const view = scratchView(player);
   const { size } = iommu_hwpt_pgfault;
-  const bytes = args.has('bytes') ? args.u32('bytes') : args.u32('n', 1) * size;
+  const bytes = args.has('bytes') ? Number(args.u64('bytes')) : args.u32('n', 1) * size;
   const done = readQueue(player, bytes);
   player.head(done);
   for (let i = 0; !args.has('bptr') && i < Math.floor(done / size); i++) {
@@ -74,7 +74,7 @@ function faultWrite(player: Player): void {
     response.cookie = Number(BigInt.asUintN(32, cookie));
     response.code = Number(BigInt.asUintN(32, code));
   });
-  const bytes = args.u32('bytes', responses.length * size);
+  const bytes = Number(args.u64('bytes', responses.length * size));
   player.head(writeQueue(player, args.pointer('bptr', Place.SC), bytes));
   scratchView(player);
 }
@@ -85,7 +85,7 @@ const VIRTUAL_ID = 4;
 function veventRead(player: Player): void {
   const { args } = player;
   const view = scratchView(player);
-  const done = readQueue(player, args.u32('bytes', 64));
+  const done = readQueue(player, Number(args.u64('bytes', 64)));
   player.head(done);
   for (let at = 0; !args.has('bptr') && done - at >= HEADER;) {
     const flags = view.getUint32(at, true);

@@ -76,20 +76,34 @@ function hashAll(player: Player): void {
     player.print(` ${name}=${hex8(player.client.hashBuffer(name, bytes))}`);
 }
 
-const range = ({ args }: Player): [bigint, number] => [
+const rangeOf = ({ args }: Player): [bigint, number] => [
   args.u64('va'),
   Number(args.u64('len', PAGE_SIZE)),
 ];
 
+/** Whole pages, which Linux rounds a length up to; EINVAL where the address is none's, or there is no length. */
+function pages(player: Player): readonly [address: bigint, length: number] | undefined {
+  const [address, length] = rangeOf(player);
+  if (address % BigInt(PAGE_SIZE) !== 0n || length === 0) {
+    player.head(-Errno.EINVAL);
+    return undefined;
+  }
+  return [address, Math.ceil(length / PAGE_SIZE) * PAGE_SIZE];
+}
+
 function userUnmap(player: Player): void {
-  player.client.mm.unmap(...range(player));
+  const range = pages(player);
+  if (!range) return;
+  player.client.mm.unmap(...range);
   player.head(0);
 }
 
 function userMap(player: Player): void {
-  const [address, length] = range(player);
-  player.client.mm.unmap(address, length);
-  player.client.mm.map(address, length).set(pattern(length, player.args.u64('seed', 9)));
+  const range = pages(player);
+  if (!range) return;
+  const [, length] = rangeOf(player);
+  player.client.mm.unmap(...range);
+  player.client.mm.map(...range).set(pattern(length, player.args.u64('seed', 9)));
   player.head(0);
 }
 
@@ -98,7 +112,7 @@ const PROT_WRITE = 2;
 
 function userProtect(player: Player): void {
   const prot = player.args.u32('prot', PROT_READ);
-  const done = player.client.mm.protect(...range(player), {
+  const done = player.client.mm.protect(...rangeOf(player), {
     readable: prot !== 0,
     writable: (prot & PROT_WRITE) !== 0,
   });
