@@ -7,7 +7,7 @@ export default defineConfig({
     exclude: ['node_modules', 'dist'],
     setupFiles: ['test/setup.ts'],
     // A limit for what hangs: how fast the machine is does not matter.
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
   },
 });

@@ -147,19 +147,15 @@ describe.each([
   { format: vtdss, topLevel: 2, dynamicTop: false },
   { format: x8664, topLevel: 4, dynamicTop: false },
 ])('$format.name from level $topLevel', ({ format, topLevel, dynamicTop }) => {
-  it(
-    'maps what a plain Map maps, whatever is done and fails, and leaks nothing',
-    { timeout: 60_000 },
-    () => {
-      fc.assert(
-        fc.property(steps, (sequence) => {
-          const world = new World(format, topLevel, dynamicTop);
-          for (const step of sequence) world.run(step);
-          world.table.free();
-          expectSame(world.ram.liveFrames, 0);
-        }),
-        { seed: 7, numRuns: 40 },
-      );
-    },
-  );
+  it('maps what a plain Map maps, whatever is done and fails, and leaks nothing', () => {
+    fc.assert(
+      fc.property(steps, (sequence) => {
+        const world = new World(format, topLevel, dynamicTop);
+        for (const step of sequence) world.run(step);
+        world.table.free();
+        expectSame(world.ram.liveFrames, 0);
+      }),
+      { seed: 7, numRuns: 40 },
+    );
+  });
 });

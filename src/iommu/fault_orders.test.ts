@@ -150,7 +150,7 @@ describe('registered handlers (C8, C9, C10, C11, C13)', () => {
     ['device', 'owner', 'clock'],
     ['device', 'user', 'clock'],
     ['device', 'user', 'owner', 'clock'],
-  ] as const)('%s, %s, %s, in every order', { timeout: 120_000 }, (...names) => {
+  ] as const)('%s, %s, %s, in every order', (...names) => {
     const start = performance.now();
     const runs = exploreOrThrow(registered(...names), { maxRuns: 1_000_000 });
     const perMinute = Math.round((runs / (performance.now() - start)) * 60_000);

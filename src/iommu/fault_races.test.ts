@@ -29,9 +29,6 @@ const { LAST_PAGE, PASID_VALID } = PageRequestFlags;
 const { SUCCESS, INVALID } = PageResponseCode;
 const AT = 0x10_0000n;
 
-/** Hundreds of orders each; machines are slow at times. */
-const TIME = { timeout: 60_000 };
-
 /** The RAM of one world after the other: making it anew would take most of the time. */
 const CHUNK = new Uint32Array(2 ** (MAX_RUN_LG2 + FRAME_LANES_LG2));
 
@@ -187,7 +184,7 @@ class User {
   }
 }
 
-describe('a page request', TIME, () => {
+describe('a page request', () => {
   it('C4, C13: against a detach has exactly one answer, in every order', () => {
     const seen = new Set<string>();
     const runs = exploreOrThrow(

@@ -437,9 +437,7 @@ describe('what a device keeps of translations', () => {
   });
 });
 
-const slow = { timeout: 60_000 };
-
-describe('DMA by what a device keeps against unmap and detach, in every order', slow, () => {
+describe('DMA by what a device keeps against unmap and detach, in every order', () => {
   /** A driver with two doorbells against `take`, after which no DMA may be done. */
   function race(mode: number, take: (it: ReturnType<typeof setUp>) => void) {
     const seen = { done: 0, not: 0, runs: 0 };

@@ -179,9 +179,7 @@ describe('a DMA of a client that has bound and attached a device', () => {
   });
 });
 
-const slow = { timeout: 60_000 };
-
-describe('a DMA under way against what takes its memory away, in every interleaving', slow, () => {
+describe('a DMA under way against what takes its memory away, in every interleaving', () => {
   type World = ReturnType<typeof setUp>;
 
   /** By name: what each does, step by step. */

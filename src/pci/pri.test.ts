@@ -245,7 +245,7 @@ describe('the page request interface', () => {
   });
 });
 
-describe('a page request against disable and reset, in every order', { timeout: 60_000 }, () => {
+describe('a page request against disable and reset, in every order', () => {
   it('loses no credit, gets at most one answer, and is stopped only when nothing is owed', () => {
     const seen = { answered: 0, forgotten: 0, refused: 0 };
     const runs = exploreOrThrow((sim) => {

@@ -9,9 +9,6 @@ import type { Sim } from './sim.ts';
 import type { Body } from './task.ts';
 import { until } from './task.ts';
 
-/** Machines are slow at times. */
-const TIME = { timeout: 60_000 };
-
 /** Two tasks add 1 to a counter in two steps, read and write; right only with a lock. */
 const counter =
   (locked: boolean): Program =>
@@ -254,7 +251,7 @@ const PROGRAMS: readonly (Ends & { readonly seed: number })[] = Array.from(
 ).flat();
 
 describe('the reduction', () => {
-  it('leaves out nothing that differs, in 120 random programs', TIME, () => {
+  it('leaves out nothing that differs, in 120 random programs', () => {
     let [all, fewer] = [0, 0];
     for (const { seed, ends, runs } of PROGRAMS) {
       const reduced = endsOf(seed, { reduce: true });
@@ -294,7 +291,7 @@ describe('the reduction', () => {
 });
 
 describe('merging what leads to the same', () => {
-  it('leaves out nothing, and counts every order, in 120 random programs', TIME, () => {
+  it('leaves out nothing, and counts every order, in 120 random programs', () => {
     let [all, fewer] = [0, 0];
     for (const { seed, ends, runs } of PROGRAMS) {
       const merged = endsOf(seed, { merge: true });

@@ -52,19 +52,19 @@ afterEach(() => {
 });
 
 describe('random sequences of calls', () => {
-  it('give the answers and the state that the model has', { timeout: 60_000 }, () => {
+  it('give the answers and the state that the model has', () => {
     const tally = new Tally();
     expectNone(firstFailure(SEQUENCES, false, tally));
     expect(tally.steps).toBe(SEQUENCES * LENGTH);
   });
 
-  it('change nothing where any one of their fault points fails (E2)', { timeout: 60_000 }, () => {
+  it('change nothing where any one of their fault points fails (E2)', () => {
     const tally = new Tally();
     expectNone(firstFailure(WITH_FAULTS, true, tally));
     expect(tally.faults).toBeGreaterThan(WITH_FAULTS * LENGTH * 0.5);
   });
 
-  it('do every kind of step with success', { timeout: 60_000 }, () => {
+  it('do every kind of step with success', () => {
     const tally = new Tally();
     firstFailure(100, false, tally);
     const kinds = new Set([...tally.outcomes.keys()].map((key) => key.split(' ')[0]));
@@ -74,7 +74,7 @@ describe('random sequences of calls', () => {
   });
 });
 
-describe('an engine that is broken', { timeout: 60_000 }, () => {
+describe('an engine that is broken', () => {
   it('is noticed where a domain keeps a page that was unmapped, and the sequence is shrunk', () => {
     const { unmap } = MockPagingDomain.prototype;
     vi.spyOn(MockPagingDomain.prototype, 'unmap').mockImplementation(function (

@@ -64,7 +64,7 @@ function drains(bits: bigint, invalidates = true): number {
   return exploreOrThrow(program, { maxPreemptions: 0 });
 }
 
-describe('Draining page requests', { timeout: 60_000 }, () => {
+describe('Draining page requests', () => {
   it('leaves none on its way', () => {
     expect(drains(PD)).toBeGreaterThan(100);
   });

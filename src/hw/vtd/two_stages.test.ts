@@ -164,37 +164,33 @@ function world(seed: number) {
 const memoryOf = (rig: Rig): string =>
   rig.ram.chunks.map((lanes) => Buffer.from(lanes?.buffer ?? []).toString('latin1')).join('');
 
-describe('a nested translation', { timeout: 60_000 }, () => {
-  it(
-    'is what two plain walks, one on the other, come to: 150 pairs of tables, 60 accesses each, with caches and without',
-    { timeout: 60_000 },
-    () => {
-      const seen = { translated: 0, refused: 0 };
-      for (let seed = 1; seed <= 150; seed++) {
-        const [model, plain] = [world(seed), world(seed)];
-        const caches = seed % 2 === 1;
-        for (let i = 0; i < 60; i++) {
-          if (!caches) model.rig.unit.invalidation.all();
-          const address = model.address();
-          plain.address(); // the same draws
-          const write = model.prng.below(2) === 1;
-          plain.prng.below(2);
-          const found = model.rig.dma(address, write ? Access.WRITE : Access.READ, NO_PASID);
-          const expected = bothStages(plain.rig, plain, address, write);
-          const where = `tables ${seed}, access ${i}, ${write ? 'write' : 'read'} of 0x${address.toString(16)}`;
-          expect([where, found < 0 ? undefined : found]).toEqual([
-            where,
-            expected === undefined ? undefined : Number(expected / PAGE),
-          ]);
-          if (expected === undefined) seen.refused++;
-          else seen.translated++;
-        }
-        // Accessed and dirty bits too. With caches, a write that is refused out of them leaves the bits alone.
-        if (!caches)
-          expect([seed, memoryOf(model.rig) === memoryOf(plain.rig)]).toEqual([seed, true]);
+describe('a nested translation', () => {
+  it('is what two plain walks, one on the other, come to: 150 pairs of tables, 60 accesses each, with caches and without', () => {
+    const seen = { translated: 0, refused: 0 };
+    for (let seed = 1; seed <= 150; seed++) {
+      const [model, plain] = [world(seed), world(seed)];
+      const caches = seed % 2 === 1;
+      for (let i = 0; i < 60; i++) {
+        if (!caches) model.rig.unit.invalidation.all();
+        const address = model.address();
+        plain.address(); // the same draws
+        const write = model.prng.below(2) === 1;
+        plain.prng.below(2);
+        const found = model.rig.dma(address, write ? Access.WRITE : Access.READ, NO_PASID);
+        const expected = bothStages(plain.rig, plain, address, write);
+        const where = `tables ${seed}, access ${i}, ${write ? 'write' : 'read'} of 0x${address.toString(16)}`;
+        expect([where, found < 0 ? undefined : found]).toEqual([
+          where,
+          expected === undefined ? undefined : Number(expected / PAGE),
+        ]);
+        if (expected === undefined) seen.refused++;
+        else seen.translated++;
       }
-      expect(seen.translated).toBeGreaterThan(1800);
-      expect(seen.refused).toBeGreaterThan(600);
-    },
-  );
+      // Accessed and dirty bits too. With caches, a write that is refused out of them leaves the bits alone.
+      if (!caches)
+        expect([seed, memoryOf(model.rig) === memoryOf(plain.rig)]).toEqual([seed, true]);
+    }
+    expect(seen.translated).toBeGreaterThan(1800);
+    expect(seen.refused).toBeGreaterThan(600);
+  });
 });

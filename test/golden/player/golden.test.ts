@@ -39,7 +39,7 @@ describe('the recordings of Linux', () => {
     },
   );
 
-  it('can be played to their end, and leave nothing pinned or open', { timeout: 60_000 }, () => {
+  it('can be played to their end, and leave nothing pinned or open', () => {
     for (const recording of recordings) if (!mustBeEqual.has(recording.name)) play(recording);
     expect(done).toHaveLength(recordings.length);
     const leaking = done.filter(({ left }) => left.pins || left.contexts);

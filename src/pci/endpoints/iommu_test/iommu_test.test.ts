@@ -452,9 +452,7 @@ describe('a DMA that faults', () => {
   });
 });
 
-const slow = { timeout: 60_000 };
-
-describe('an invalidation against DMA through the cache, in every order', slow, () => {
+describe('an invalidation against DMA through the cache, in every order', () => {
   /** Two DMAs of a device against unmap and invalidate; what fails is a DMA by the old entry after the completion. */
   function race(mode: number, maxPreemptions?: number) {
     const seen = { done: 0, missed: 0 };
