@@ -122,7 +122,7 @@ export class ClientFiles implements FileTable {
   }
 
   private hold(fd: number): EventFd {
-    const { libc, arena, arch, watches, permissions, signalled } = this.host;
+    const { libc, arena, arch, watches, permissions, signalled, heard } = this.host;
     if (!permissions.getfd) {
       throw new ErrnoError(
         'EPERM',
@@ -132,7 +132,10 @@ export class ClientFiles implements FileTable {
     const held = this.borrow(fd);
     if (held < 0) throw new ErrnoError(held === -EMFILE ? 'EMFILE' : 'EBADF', `eventfd ${fd}`);
     const { pid } = this.task;
-    return new HeldEventFd({ libc, arena, arch, watches }, held, () => signalled(pid, fd));
+    return new HeldEventFd({ libc, arena, arch, watches }, held, {
+      signalled: () => signalled(pid, fd),
+      heard: () => heard(pid, fd),
+    });
   }
 
   reserve(waits?: Waits): number {

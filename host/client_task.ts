@@ -39,6 +39,8 @@ export interface TaskHost {
   readonly watches: EventFdWatches;
   /** An eventfd that a client had handed over is signalled. */
   readonly signalled: (pid: number, fd: number) => void;
+  /** The client has signalled one that the engine waits for. */
+  readonly heard: (pid: number, fd: number) => void;
 }
 
 const NOBODY = 65534;

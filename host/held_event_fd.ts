@@ -9,13 +9,19 @@ import { POLLOUT } from './uapi.ts';
 /** Where the poll descriptor and the number to add are, by arena: shared by all, since each use ends before the next begins. */
 const places = new WeakMap<Arena, number>();
 
+/** Who is told of what goes through one: signalled by us, and by the client. */
+interface Told {
+  signalled(): void;
+  heard(): void;
+}
+
 /** A client's eventfd through a descriptor of our own, which keeps it alive whatever becomes of the client's. */
 export class HeldEventFd implements EventFd {
   private readonly libc: Libc;
   private readonly arena: Arena;
   private readonly writeNr: number;
   private readonly at: number;
-  private readonly onSignal: () => void;
+  private readonly told: Told;
   private readonly watches: EventFdWatches;
   private fd: number;
 
@@ -28,14 +34,14 @@ export class HeldEventFd implements EventFd {
       readonly watches: EventFdWatches;
     },
     fd: number,
-    onSignal: () => void,
+    told: Told,
   ) {
     this.libc = host.libc;
     this.arena = host.arena;
     this.writeNr = host.arch.calls.write;
     this.watches = host.watches;
     this.fd = fd;
-    this.onSignal = onSignal;
+    this.told = told;
     const known = places.get(host.arena);
     this.at = known ?? host.arena.take(16);
     if (known === undefined) places.set(host.arena, this.at);
@@ -44,7 +50,7 @@ export class HeldEventFd implements EventFd {
   signal(): void {
     if (this.fd < 0) return;
     const { arena, at, libc } = this;
-    this.onSignal();
+    this.told.signalled();
     // The client may have left it blocking: a write to a full counter would stop us with it.
     arena.i32[at >>> 2] = this.fd;
     arena.i32[(at >>> 2) + 1] = POLLOUT;
@@ -55,7 +61,10 @@ export class HeldEventFd implements EventFd {
   }
 
   watch(told: () => void): void {
-    this.watches.add(this.fd, told);
+    this.watches.add(this.fd, () => {
+      this.told.heard();
+      told();
+    });
   }
 
   close(): void {

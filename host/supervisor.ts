@@ -141,6 +141,7 @@ export class Supervisor {
       watches: this.watches,
       warn: (pid: number, text: string) => observer.other?.(pid, `warning: ${text}`),
       signalled: (pid: number, fd: number) => observer.signalled?.(pid, fd),
+      heard: (pid: number, fd: number) => observer.other?.(pid, `eventfd ${fd} was signalled`),
     };
     this.clients = new Clients(
       taskHost,
