@@ -177,14 +177,35 @@ function printRow(name, figure, goal) {
   );
 }
 
-async function main() {
-  const { values } = parseArgs({
-    options: {
-      quick: { type: 'boolean', default: false },
-      all: { type: 'boolean', default: false },
-      json: { type: 'string' },
-    },
-  });
+const USAGE = `usage: npm run bench [-- OPTIONS]
+
+Measures what an unmodified program pays, beside the goals, and then the engine in process. On a quiet machine: five minutes.
+
+  --quick       fewer rounds, and nothing with a million areas
+  --all         rows without a goal too
+  --json FILE   writes all figures, in microseconds`;
+
+function options() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        quick: { type: 'boolean', default: false },
+        all: { type: 'boolean', default: false },
+        json: { type: 'string' },
+        help: { type: 'boolean', default: false, short: 'h' },
+      },
+    });
+    if (!values.help) return values;
+    console.log(USAGE);
+    process.exit(0);
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : String(error)}\n\n${USAGE}`);
+    process.exit(2);
+  }
+}
+
+/** @param {ReturnType<typeof options>} values */
+async function main(values) {
   const kernel = await prepareKernel();
   const headers = ['-static', ...kernel.includes.flatMap((folder) => ['-isystem', folder])];
   const build = (/** @type {string} */ name) =>
@@ -250,8 +271,9 @@ function measureInProcess() {
   }
 }
 
+const asked = options();
 try {
-  await main();
+  await main(asked);
   measureInProcess();
 } catch (error) {
   if (!(error instanceof Skip)) throw error;
