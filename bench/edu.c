@@ -2,10 +2,8 @@
 // How long a driver in user space waits for an edu device: a register, a DMA of a page from the doorbell to the interrupt, and many of
 // them in a row. It takes the first device of /dev/vfio/devices, bound to vfio-pci.
 #include <poll.h>
-#include <sys/eventfd.h>
 
-#include "bench.h"
-#include "../examples/first_dma/uapi.h"
+#include "vfio.h"
 
 #define BUFFER 0x40000
 #define IOVA 0x100000
@@ -14,7 +12,7 @@
 enum { RUN = 1, TO_MEMORY = 2, INTERRUPT = 4 };
 
 static int device, interrupts;
-static uint64_t bar0, config;
+static uint64_t bar0;
 
 static int give_up(const char *why)
 {
@@ -25,18 +23,6 @@ static int give_up(const char *why)
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		printf("%s\tn/a\t%s\n", rows[i], why);
 	return 0;
-}
-
-static int must(int fd, unsigned long request, void *structure)
-{
-	return ioctl(fd, request, structure);
-}
-
-static uint64_t region(uint32_t index)
-{
-	struct vfio_region_info info = { .argsz = sizeof(info), .index = index };
-
-	return must(device, VFIO_DEVICE_GET_REGION_INFO, &info) ? 0 : info.offset;
 }
 
 static int transfer(uint64_t iova, int to_memory, int flags)
@@ -51,30 +37,18 @@ static int set_up(int iommu, unsigned char *memory, size_t bytes)
 {
 	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind), .iommufd = iommu };
 	struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach) };
-	struct {
-		struct vfio_irq_set set;
-		int32_t fd;
-	} irqs = { .set = { .argsz = sizeof(irqs),
-			    .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
-			    .index = VFIO_PCI_MSI_IRQ_INDEX,
-			    .count = 1 } };
-	uint16_t command;
 	uint32_t ioas;
 
-	if (must(device, VFIO_DEVICE_BIND_IOMMUFD, &bind) || ioas_alloc(iommu, &ioas))
+	if (ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &bind) || ioas_alloc(iommu, &ioas))
 		return -1;
 	attach.pt_id = ioas;
-	bar0 = region(VFIO_PCI_BAR0_REGION_INDEX);
-	config = region(VFIO_PCI_CONFIG_REGION_INDEX);
-	if (must(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) || map_fixed(iommu, ioas, memory, bytes, IOVA))
+	bar0 = region(device, VFIO_PCI_BAR0_REGION_INDEX);
+	if (ioctl(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) || map_fixed(iommu, ioas, memory, bytes, IOVA))
 		return -1;
-	if (pread(device, &command, 2, config + 4) != 2)
+	if (enable_bus_master(device))
 		return -1;
-	command |= 4; // bus master
-	if (pwrite(device, &command, 2, config + 4) != 2)
-		return -1;
-	interrupts = irqs.fd = eventfd(0, EFD_CLOEXEC);
-	return must(device, VFIO_DEVICE_SET_IRQS, &irqs);
+	interrupts = count_interrupts(device);
+	return interrupts < 0 ? -1 : 0;
 }
 
 static int doorbell_to_interrupt(int to_memory)

@@ -4,10 +4,8 @@
 // /dev/vfio/devices. Rows: the whole; from the doorbell's return to the answer's, with poll and map; the calls of the queue alone, which
 // have a goal; each part. An argument is put before their names.
 #include <poll.h>
-#include <sys/eventfd.h>
 
-#include "bench.h"
-#include "../examples/first_dma/uapi.h"
+#include "vfio.h"
 
 #define IOVA 0x200000
 #define ROUNDS 5000
@@ -24,13 +22,6 @@ static uint64_t bar0;
 static int write_register(unsigned offset, uint64_t value, size_t bytes)
 {
 	return pwrite(device, &value, bytes, bar0 + offset) == (ssize_t)bytes ? 0 : -1;
-}
-
-static uint64_t region(uint32_t index)
-{
-	struct vfio_region_info info = { .argsz = sizeof(info), .index = index };
-
-	return ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &info) ? 0 : info.offset;
 }
 
 static int attach_with_queue(uint32_t dev_id)
@@ -53,27 +44,14 @@ static int attach_with_queue(uint32_t dev_id)
 static int set_up(void)
 {
 	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind), .iommufd = iommu };
-	struct {
-		struct vfio_irq_set set;
-		int32_t fd;
-	} irqs = { .set = { .argsz = sizeof(irqs),
-			    .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
-			    .index = VFIO_PCI_MSI_IRQ_INDEX,
-			    .count = 1 } };
-	uint64_t config;
-	uint16_t command;
 
 	if (ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &bind) || attach_with_queue(bind.out_devid))
 		return -1;
-	bar0 = region(VFIO_PCI_BAR0_REGION_INDEX);
-	config = region(VFIO_PCI_CONFIG_REGION_INDEX);
-	if (pread(device, &command, 2, config + 4) != 2)
+	bar0 = region(device, VFIO_PCI_BAR0_REGION_INDEX);
+	if (enable_bus_master(device))
 		return -1;
-	command |= 4; // bus master
-	if (pwrite(device, &command, 2, config + 4) != 2)
-		return -1;
-	interrupts = irqs.fd = eventfd(0, EFD_CLOEXEC);
-	if (ioctl(device, VFIO_DEVICE_SET_IRQS, &irqs))
+	interrupts = count_interrupts(device);
+	if (interrupts < 0)
 		return -1;
 	return write_register(MODE, RAISE, 4) || write_register(LENGTH, 16, 4) || write_register(ADDRESS, IOVA, 8) ||
 	       write_register(GROUP, 5, 4);

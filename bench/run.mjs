@@ -208,8 +208,9 @@ function options() {
 async function main(values) {
   const kernel = await prepareKernel();
   const headers = ['-static', ...kernel.includes.flatMap((folder) => ['-isystem', folder])];
+  const shared = ['bench.h', 'vfio.h'].map((file) => join(here, file));
   const build = (/** @type {string} */ name) =>
-    compileC(name, [join(here, `${name}.c`), join(here, 'bench.h'), uapi], {
+    compileC(name, [join(here, `${name}.c`), ...shared, uapi], {
       compile: headers,
       key: kernel.release,
     });
