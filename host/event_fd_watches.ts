@@ -51,6 +51,7 @@ export class EventFdWatches {
 
   /** Tells of what was signalled, once for each, however often. */
   run(): void {
+    if (this.#told.size === 0) return;
     const { view } = this.#arena;
     const count = this.#libc.epollWait(this.epoll, this.#arena.base + this.#at, EVENTS, 0);
     const ready = Array.from({ length: Math.max(count, 0) }, (_, i) =>

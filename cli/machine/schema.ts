@@ -25,6 +25,12 @@ const isMap = (keys: readonly string[]) => ({
       : `expected a map with ${keys.join(', ')}`,
 });
 
+type Given<T> = { [K in keyof T]: Exclude<T[K], undefined> };
+
+/** What a map says: keys that it leaves out are not there at all. */
+const given = <T extends object>(fields: T): Given<T> =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Given<T>;
+
 const reserved = z
   .strictObject(
     {
@@ -50,13 +56,7 @@ const device = z
     },
     isMap(['name', 'group', 'pasid', 'dirtyTracking', 'reserved']),
   )
-  .transform(({ group, pasid, dirtyTracking, reserved: regions, name }) => ({
-    name,
-    ...(group !== undefined && { group }),
-    ...(pasid !== undefined && { pasid }),
-    ...(dirtyTracking !== undefined && { dirtyTracking }),
-    ...(regions !== undefined && { reserved: regions }),
-  }));
+  .transform(given);
 
 const PCI_KEYS = ['name', 'model', 'address', 'group', 'acs', 'dmaBits', 'reserved'] as const;
 /** Those of `iommu_test` alone. */
@@ -100,30 +100,14 @@ const pciDevice = z
       context.addIssue({ code: 'custom', path: [key], message });
     }
   })
-  .transform((one) => ({
-    name: one.name,
-    model: one.model,
-    address: one.address,
-    ...(one.group !== undefined && { group: one.group }),
-    ...(one.acs !== undefined && { acs: one.acs }),
-    ...(one.dmaBits !== undefined && { dmaBits: one.dmaBits }),
-    ...(one.ats !== undefined && { ats: one.ats }),
-    ...(one.pageRequests !== undefined && { pageRequests: one.pageRequests }),
-    ...(one.pasidBits !== undefined && { pasidBits: one.pasidBits }),
-    ...(one.vfs !== undefined && { vfs: one.vfs }),
-    ...(one.reserved !== undefined && { reserved: one.reserved }),
-  }));
+  .transform(given);
 
 const rootPort = z
   .strictObject(
     { address: pciAddress, bus: count(1n, 255n, 'a bus'), acs: flag.optional() },
     isMap(['address', 'bus', 'acs']),
   )
-  .transform(({ address: at, bus, acs }) => ({
-    address: at,
-    bus,
-    ...(acs !== undefined && { acs }),
-  }));
+  .transform(given);
 
 const iommuKeys = isMap(['name', 'driver', 'devices']);
 const pagingKeys = isMap(['name', 'driver', 'rootPorts', 'devices']);
@@ -145,10 +129,7 @@ const pagingIommu = z
     },
     pagingKeys,
   )
-  .transform(({ name, driver, rootPorts, devices }) => ({
-    ...{ name, driver, devices },
-    ...(rootPorts !== undefined && { rootPorts }),
-  }));
+  .transform(given);
 
 const capabilityRegister = z
   .bigint({ error: 'expected a register of 64 bits such as 0xd2078c106f0466' })
@@ -190,16 +171,7 @@ const vtd = z
     },
     vtdKeys,
   )
-  .transform((one) => ({
-    ...{ name: one.name, driver: one.driver, devices: one.devices },
-    ...(one.mode !== undefined && { mode: one.mode }),
-    ...(one.privateData !== undefined && { privateData: one.privateData }),
-    ...(one.cap !== undefined && { cap: one.cap }),
-    ...(one.ecap !== undefined && { ecap: one.ecap }),
-    ...(one.capabilities !== undefined && { capabilities: one.capabilities }),
-    ...(one.haw !== undefined && { haw: one.haw }),
-    ...(one.rootPorts !== undefined && { rootPorts: one.rootPorts }),
-  }));
+  .transform(given);
 
 const iommu = z.discriminatedUnion('driver', [mockIommu, pagingIommu, vtd], {
   error: (issue) =>
@@ -268,8 +240,4 @@ export const machineSchema = z
     checkNames(devices, report);
     checkAddresses(iommus, report);
   })
-  .transform(({ name, summary, iommus, vfPageRequests, pageResponseTimeoutMs }) => ({
-    ...{ name, summary, iommus },
-    ...(vfPageRequests !== undefined && { vfPageRequests }),
-    ...(pageResponseTimeoutMs !== undefined && { pageResponseTimeoutMs }),
-  }));
+  .transform(given);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a machine's description says of the capabilities of a VT-d unit. */
-import type { RegisterField } from '../base/register.ts';
-import { hi, lo, toBigint } from '../base/u64.ts';
-import { Capabilities, LEGACY, SHARING } from '../hw/vtd/capabilities.ts';
+import { Capabilities, LEGACY, SHARING, withFields } from '../hw/vtd/capabilities.ts';
 import { CAP_REG, ECAP_REG } from '../hw/vtd/registers.ts';
 import type { VtdDescription } from './description.ts';
 import { MachineError } from './machine_error.ts';
@@ -36,19 +34,6 @@ export function vtdCapabilities(description: VtdDescription): Capabilities {
   );
   checkPlaces(name, caps);
   return caps;
-}
-
-function withFields(
-  value: bigint,
-  register: Readonly<Record<string, RegisterField>>,
-  fields: Readonly<Record<string, number>>,
-): bigint {
-  let [low, high] = [lo(value), hi(value)];
-  for (const [name, wanted] of Object.entries(fields)) {
-    const one = register[name];
-    if (one) [low, high] = [one.setLo(low, wanted), one.setHi(high, wanted)];
-  }
-  return toBigint(low, high);
 }
 
 /** Registers for invalidation (IRO) and for faults (FRO) must not lie on others. */

@@ -1,24 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A device with ATS, PASIDs and page requests behind VT-d: driver and model, and a client who sees to its faults. */
 import { afterEach, describe, expect, it } from 'vitest';
-import * as vfio from '../abi/vfio.ts';
 import { ProcessMm } from '../iommu/process_mm.ts';
-import { LocalClient } from '../iommufd/local_client.ts';
-import type { DmaEvent } from '../pci/dma.ts';
 import { Sim } from '../sim/sim.ts';
-import { LocalVfioClient } from '../vfio/local_client.ts';
 import type { PciDeviceDescription } from './description.ts';
+import { faultClient } from './fault_client.ts';
 import { Machine } from './machine.ts';
 
-const { VFIO_PCI_CONFIG_REGION_INDEX: CONFIG, VFIO_PCI_BAR0_REGION_INDEX: BAR0 } = vfio;
-const BASE = 0x1000;
-const MEMORY = 0x1000_0000n;
-const BUFFER = 0x2000_0000n;
 const IOVA = 0x10_0000n;
 const PAGE = 0x1000;
-const MAP_FLAGS = 7;
 const [FAULT_ID_VALID, PASID_FLAG] = [4, 8];
-const [FAULT, RESPONSE] = [40, 8];
+const RESPONSE = 8;
 const [CACHED_WRITE, TRANSLATE, FAULTING_READ] = [4, 5, 8];
 const [WAITING, DONE, NOT_PRESENT, INVALID, OFF] = [2, 3, 5, 6, 9];
 
@@ -34,65 +26,7 @@ function setUp(more: Partial<PciDeviceDescription> = {}, which = 'vfio0') {
       iommus: [{ name: 'dmar0', driver: 'intel-vtd', devices }],
     },
   });
-  const events: DmaEvent[] = [];
-  machine.dmaObserver = { dma: (event) => events.push(event) };
-  const client = new LocalClient(machine.iommufd);
-  const { mm } = client.process;
-  mm.map(MEMORY, PAGE);
-  mm.map(BUFFER, PAGE);
-  const cdev = machine.vfio.cdev(which);
-  if (!cdev) throw new Error(`no ${which}`);
-  const device = new LocalVfioClient(cdev, client.process);
-  const { out_devid: dev } = device.call('VFIO_DEVICE_BIND_IOMMUFD', { iommufd: client.fd });
-  device.set(CONFIG, 4, device.get(CONFIG, 4, 2) | 4n, 2);
-  const ioas = client.call('IOMMU_IOAS_ALLOC', {}).out_ioas_id;
-  const { out_fault_id, out_fault_fd } = client.call('IOMMU_FAULT_QUEUE_ALLOC', {});
-  const open = client.process.get(out_fault_fd);
-  if (open?.kind !== 'device') throw new Error('no file');
-  const { file } = open;
-  const hwpt = (flags = FAULT_ID_VALID): number =>
-    client.call('IOMMU_HWPT_ALLOC', {
-      ...{ dev_id: dev, pt_id: ioas, flags },
-      fault_id: flags & FAULT_ID_VALID ? out_fault_id : 0,
-    }).out_hwpt_id;
-  const at = (pasid?: number) => ({ flags: pasid === undefined ? 0 : 1, pasid: pasid ?? 0 });
-  const attach = (pt_id: number, pasid?: number) =>
-    device.call('VFIO_DEVICE_ATTACH_IOMMUFD_PT', { pt_id, ...at(pasid) });
-  const detach = (pasid?: number) => device.call('VFIO_DEVICE_DETACH_IOMMUFD_PT', at(pasid));
-  const range = { length: BigInt(PAGE), iova: IOVA };
-  const map = () =>
-    client.call('IOMMU_IOAS_MAP', { ...range, flags: MAP_FLAGS, ioas_id: ioas, user_va: MEMORY });
-  const unmap = () => client.call('IOMMU_IOAS_UNMAP', { ioas_id: ioas, ...range });
-  const set = (offset: number, value: number) =>
-    device.set(BAR0, BASE + offset, BigInt(value >>> 0), 4);
-  const get = (offset: number): number => Number(device.get(BAR0, BASE + offset, 4));
-  const run = (command: number, { pasid, group = 0, slot = 0 }: Record<string, number> = {}) => {
-    device.set(BAR0, BASE + 8, IOVA, 8);
-    set(0x10, 16);
-    set(0x18, pasid === undefined ? 0 : 0x8000_0000 | pasid);
-    set(0x1c, group);
-    set(0x28, slot);
-    set(0x30, command);
-    return get(0x80 + 4 * slot);
-  };
-  const state = (slot = 0): number => get(0x80 + 4 * slot);
-  const fault = (): number[] | undefined => {
-    if (file.read?.(client.process, BUFFER, FAULT) !== FAULT) return undefined;
-    const bytes = new Uint8Array(FAULT);
-    mm.copyIn(BUFFER, bytes);
-    return [...new Uint32Array(bytes.buffer)];
-  };
-  const respond = (cookie: number, code = 0): number => {
-    mm.copyOut(BUFFER, new Uint8Array(Uint32Array.of(cookie, code).buffer));
-    return file.write?.(client.process, BUFFER, RESPONSE) ?? 0;
-  };
-  const [fn] = machine.pciDevices;
-  if (!fn) throw new Error('no function');
-  const { core } = machine.iommufd;
-  return {
-    ...{ client, device, dev, ioas, events, fn, core },
-    ...{ hwpt, attach, detach, map, unmap, set, get, run, state, fault, respond },
-  };
+  return { ...faultClient(machine, which), core: machine.iommufd.core };
 }
 
 afterEach(() => machine?.iommufd.sim.assertNothingHeld());

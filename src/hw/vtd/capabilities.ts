@@ -22,11 +22,13 @@ export interface VtdDescription {
   readonly hasPrivateData?: boolean;
 }
 
-function compose(
+/** A register with fields set, by name; names of other registers are passed over. RangeError where a value does not fit. */
+export function withFields(
+  register: bigint,
   fields: Readonly<Record<string, RegisterField>>,
   values: Readonly<Record<string, number | undefined>>,
 ): bigint {
-  let [low, high] = [0, 0];
+  let [low, high] = [lo(register), hi(register)];
   for (const [name, value] of Object.entries(values)) {
     const one = fields[name];
     if (one === undefined || value === undefined) continue;
@@ -185,8 +187,8 @@ export class Capabilities {
 
   static of(description: VtdDescription): Capabilities {
     return new Capabilities(
-      compose(CAP_REG.fields, description.cap),
-      compose(ECAP_REG.fields, description.ecap),
+      withFields(0n, CAP_REG.fields, description.cap),
+      withFields(0n, ECAP_REG.fields, description.ecap),
       description,
     );
   }
